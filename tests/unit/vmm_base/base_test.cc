@@ -1,0 +1,103 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <limits>
+
+#include <catch2/catch.hpp>
+
+#include "vmm/base/checked.h"
+#include "vmm/base/log_sink.h"
+#include "vmm/base/status.h"
+#include "vmm/base/syscall.h"
+#include "vmm/base/thread.h"
+
+using ramet::sys::Call;
+using ramet::sys::FaultPlan;
+
+TEST_CASE("errno_status says what was asked and what was found") {
+  const ramet::Status status = ramet::errno_status(ENOSPC, "write memory.bin");
+  CHECK(status.code() == absl::StatusCode::kResourceExhausted);
+  CHECK(std::string(status.message()).find("write memory.bin") == 0);
+  CHECK(std::string(status.message()).find("errno 28") != std::string::npos);
+}
+
+TEST_CASE("annotate puts its clause in front and keeps code and payload") {
+  ramet::Status inner = absl::DataLossError("short");
+  inner.SetPayload("ramet/test", absl::Cord("kept"));
+  const ramet::Status outer = ramet::annotate(inner, "load template");
+  CHECK(outer.code() == absl::StatusCode::kDataLoss);
+  CHECK(outer.message() == "load template: short");
+  CHECK(outer.GetPayload("ramet/test").has_value());
+  CHECK(ramet::annotate(ramet::Status(), "clause").ok());
+}
+
+TEST_CASE("a fault plan fails exactly the n-th matching call") {
+  FaultPlan plan(Call::kEventfd, 2, EMFILE);
+  plan.arm();
+  CHECK(ramet::sys::eventfd().ok());
+  CHECK(ramet::sys::timerfd().ok());
+  CHECK(ramet::sys::eventfd().status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK(ramet::sys::eventfd().ok());
+  CHECK(plan.seen() == 3);
+  CHECK(plan.fired());
+}
+
+TEST_CASE("a sticky fault plan fails every call from the n-th on, and disarming ends it") {
+  FaultPlan plan(Call::kAny, 1, EIO, true);
+  plan.arm();
+  CHECK(!ramet::sys::eventfd().ok());
+  CHECK(!ramet::sys::timerfd().ok());
+  plan.disarm();
+  CHECK(ramet::sys::eventfd().ok());
+}
+
+TEST_CASE("pread_exactly reports the end of the file with both sizes") {
+  const auto fd = ramet::sys::open("/tmp", O_TMPFILE | O_RDWR, 0600);
+  REQUIRE(fd.ok());
+  REQUIRE(ramet::sys::ftruncate(fd->get(), 10, "truncate").ok());
+  std::array<std::byte, 16> buffer{};
+  const ramet::Status status = ramet::sys::pread_exactly(fd->get(), buffer, 0, "read header");
+  CHECK(status.code() == absl::StatusCode::kDataLoss);
+  CHECK(std::string(status.message()).find("10 of 16") != std::string::npos);
+}
+
+TEST_CASE("checked arithmetic returns nothing where the result does not fit") {
+  constexpr uint64_t kMax = std::numeric_limits<uint64_t>::max();
+  CHECK(!ramet::checked_add<uint64_t>(kMax, 1));
+  CHECK(ramet::checked_add<uint64_t>(kMax, 0) == kMax);
+  CHECK(!ramet::checked_mul<uint64_t>(kMax / 2, 3));
+  CHECK(!ramet::checked_narrow<uint16_t>(0x10000u));
+  CHECK(!ramet::checked_align_up<uint64_t>(kMax - 5, 4096));
+  CHECK(ramet::checked_align_up<uint64_t>(4097, 4096) == 8192u);
+}
+
+TEST_CASE("a thread blocks every signal but the synchronous faults") {
+  sigset_t mask;
+  auto thread = ramet::Thread::start("mask", [&] { pthread_sigmask(SIG_SETMASK, nullptr, &mask); });
+  REQUIRE(thread.ok());
+  (*thread)->join();
+  CHECK(sigismember(&mask, SIGTERM) == 1);
+  CHECK(sigismember(&mask, SIGUSR1) == 1);
+  CHECK(sigismember(&mask, SIGSEGV) == 0);
+}
+
+TEST_CASE("a thread that the host refuses is a Status") {
+  FaultPlan plan(Call::kThreadCreate, 1, EAGAIN);
+  plan.arm();
+  const auto thread = ramet::Thread::start("never", [] {});
+  CHECK(thread.status().code() == absl::StatusCode::kUnavailable);
+}
+
+TEST_CASE("rate-limited logging lets a burst through and counts the rest") {
+  int lines = 0;
+  ramet::LogSink sink([&](ramet::LogLevel, std::string_view) { ++lines; });
+  for (int i = 0; i < 1000; ++i) {
+    sink.rate_limited_log(ramet::LogLevel::kWarning, "guest did something odd");
+  }
+  CHECK(lines < 100);
+  CHECK(sink.suppressed() == static_cast<uint64_t>(1000 - lines));
+}

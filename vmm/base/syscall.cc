@@ -1,0 +1,230 @@
+#include "vmm/base/syscall.h"
+
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include <absl/strings/str_format.h>
+
+namespace ramet {
+
+// close() is not repeated: on Linux the descriptor is gone even after EINTR.
+void UniqueFd::reset() {
+  if (fd_ >= 0) {
+    ::close(fd_);
+    fd_ = -1;
+  }
+}
+
+namespace sys {
+namespace {
+
+StatusOr<UniqueFd> owned(Result result, std::string_view what) {
+  if (!result.ok()) {
+    return result.status(what);
+  }
+  return UniqueFd(static_cast<int>(result.value));
+}
+
+std::string text(std::string_view view) { return std::string(view); }
+
+}  // namespace
+
+Result ioctl(int fd, unsigned long request, uint64_t argument) {
+  return invoke(Call::kIoctl, OnEintr::kReturn, [&] { return ::ioctl(fd, request, argument); });
+}
+
+Result ioctl(int fd, unsigned long request, void* argument) {
+  return invoke(Call::kIoctl, OnEintr::kReturn, [&] { return ::ioctl(fd, request, argument); });
+}
+
+StatusOr<UniqueFd> open(const std::string& path, int flags, unsigned mode) {
+  return open_at(AT_FDCWD, path, flags, mode);
+}
+
+StatusOr<UniqueFd> open_at(int directory, const std::string& name, int flags, unsigned mode) {
+  return owned(invoke(Call::kOpen, OnEintr::kRetry,
+                      [&] { return ::openat(directory, name.c_str(), flags | O_CLOEXEC, mode); }),
+               absl::StrFormat("open %s", name));
+}
+
+Result read(int fd, std::span<std::byte> into) {
+  return invoke(Call::kRead, OnEintr::kRetry, [&] { return ::read(fd, into.data(), into.size()); });
+}
+
+Result write(int fd, std::span<const std::byte> from) {
+  return invoke(Call::kWrite, OnEintr::kRetry,
+                [&] { return ::write(fd, from.data(), from.size()); });
+}
+
+Result preadv(int fd, std::span<const iovec> into, uint64_t offset) {
+  return invoke(Call::kPread, OnEintr::kRetry, [&] {
+    return ::preadv(fd, into.data(), static_cast<int>(into.size()), static_cast<off_t>(offset));
+  });
+}
+
+Result pwritev(int fd, std::span<const iovec> from, uint64_t offset) {
+  return invoke(Call::kPwrite, OnEintr::kRetry, [&] {
+    return ::pwritev(fd, from.data(), static_cast<int>(from.size()), static_cast<off_t>(offset));
+  });
+}
+
+Status read_exactly(int fd, std::span<std::byte> into, std::string_view what) {
+  size_t done = 0;
+  while (done < into.size()) {
+    const Result result = read(fd, into.subspan(done));
+    if (!result.ok()) {
+      return result.status(what);
+    }
+    if (result.value == 0) {
+      return absl::DataLossError(
+          absl::StrFormat("%s: end of file after %d of %d bytes", text(what), done, into.size()));
+    }
+    done += static_cast<size_t>(result.value);
+  }
+  return Status();
+}
+
+Status write_all(int fd, std::span<const std::byte> from, std::string_view what) {
+  size_t done = 0;
+  while (done < from.size()) {
+    const Result result = write(fd, from.subspan(done));
+    if (!result.ok()) {
+      return result.status(what);
+    }
+    done += static_cast<size_t>(result.value);
+  }
+  return Status();
+}
+
+Status pread_exactly(int fd, std::span<std::byte> into, uint64_t offset, std::string_view what) {
+  size_t done = 0;
+  while (done < into.size()) {
+    const iovec part{into.data() + done, into.size() - done};
+    const Result result = preadv(fd, {&part, 1}, offset + done);
+    if (!result.ok()) {
+      return result.status(what);
+    }
+    if (result.value == 0) {
+      return absl::DataLossError(
+          absl::StrFormat("%s: end of file at offset %d, %d of %d bytes read", text(what),
+                          offset + done, done, into.size()));
+    }
+    done += static_cast<size_t>(result.value);
+  }
+  return Status();
+}
+
+Status pwrite_all(int fd, std::span<const std::byte> from, uint64_t offset, std::string_view what) {
+  size_t done = 0;
+  while (done < from.size()) {
+    const iovec part{const_cast<std::byte*>(from.data()) + done, from.size() - done};
+    const Result result = pwritev(fd, {&part, 1}, offset + done);
+    if (!result.ok()) {
+      return result.status(what);
+    }
+    done += static_cast<size_t>(result.value);
+  }
+  return Status();
+}
+
+Status fsync(int fd, std::string_view what) {
+  return invoke(Call::kFsync, OnEintr::kRetry, [&] { return ::fsync(fd); }).status(what);
+}
+
+Status rename(const std::string& from, const std::string& to) {
+  return invoke(Call::kRename, OnEintr::kRetry, [&] { return ::rename(from.c_str(), to.c_str()); })
+      .status(absl::StrFormat("rename %s to %s", from, to));
+}
+
+Status unlink(const std::string& path) {
+  return invoke(Call::kUnlink, OnEintr::kRetry, [&] { return ::unlink(path.c_str()); })
+      .status(absl::StrFormat("unlink %s", path));
+}
+
+Status mkdir(const std::string& path, unsigned mode) {
+  return invoke(Call::kMkdir, OnEintr::kRetry, [&] { return ::mkdir(path.c_str(), mode); })
+      .status(absl::StrFormat("mkdir %s", path));
+}
+
+Status ftruncate(int fd, uint64_t size, std::string_view what) {
+  return invoke(Call::kFtruncate, OnEintr::kRetry,
+                [&] { return ::ftruncate(fd, static_cast<off_t>(size)); })
+      .status(what);
+}
+
+Status punch_hole(int fd, uint64_t offset, uint64_t size) {
+  return invoke(Call::kFallocate, OnEintr::kRetry,
+                [&] {
+                  return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                     static_cast<off_t>(offset), static_cast<off_t>(size));
+                })
+      .status(absl::StrFormat("punch a hole of %d bytes at %d", size, offset));
+}
+
+Result lseek(int fd, int64_t offset, int whence) {
+  return invoke(Call::kLseek, OnEintr::kRetry, [&] { return ::lseek(fd, offset, whence); });
+}
+
+StatusOr<uint64_t> file_size(int fd, std::string_view what) {
+  struct stat info = {};
+  const Result result = sys::fstat(fd, &info);
+  if (!result.ok()) {
+    return result.status(what);
+  }
+  return static_cast<uint64_t>(info.st_size);
+}
+
+Result fstat(int fd, struct stat* into) {
+  return invoke(Call::kStat, OnEintr::kRetry, [&] { return ::fstat(fd, into); });
+}
+
+Result fcntl(int fd, int command, int64_t argument) {
+  return invoke(Call::kFcntl, OnEintr::kRetry, [&] { return ::fcntl(fd, command, argument); });
+}
+
+StatusOr<UniqueFd> eventfd() {
+  return owned(invoke(Call::kEventfd, OnEintr::kRetry,
+                      [] { return ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }),
+               "eventfd");
+}
+
+StatusOr<UniqueFd> timerfd() {
+  return owned(invoke(Call::kTimerfd, OnEintr::kRetry,
+                      [] { return ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK); }),
+               "timerfd_create");
+}
+
+Status timerfd_arm(int fd, uint64_t deadline_ns) {
+  itimerspec spec = {};
+  spec.it_value.tv_sec = static_cast<time_t>(deadline_ns / 1'000'000'000);
+  spec.it_value.tv_nsec = static_cast<long>(deadline_ns % 1'000'000'000);
+  return invoke(Call::kTimerfd, OnEintr::kRetry,
+                [&] { return ::timerfd_settime(fd, TFD_TIMER_ABSTIME, &spec, nullptr); })
+      .status("timerfd_settime");
+}
+
+Status getrandom(std::span<std::byte> into) {
+  size_t done = 0;
+  while (done < into.size()) {
+    const Result result = invoke(Call::kGetrandom, OnEintr::kRetry, [&] {
+      return ::getrandom(into.data() + done, into.size() - done, 0);
+    });
+    if (!result.ok()) {
+      return result.status("getrandom");
+    }
+    done += static_cast<size_t>(result.value);
+  }
+  return Status();
+}
+
+}  // namespace sys
+}  // namespace ramet

@@ -1,0 +1,101 @@
+// The one way to the kernel: every system call of Ramet that can fail passes through here, so that
+// EINTR is handled once, errno is read once, and a FaultPlan can fail the n-th call.
+//
+// Thread rule: free functions, call from anywhere.
+// Invariant: a Result is a value >= 0 with error 0, or value -1 with error > 0.
+// Calls whose header has its home elsewhere (mmap in vmm/memory, io_uring in vmm/io) are made there
+// through invoke().
+#ifndef RAMET_VMM_BASE_SYSCALL_H_
+#define RAMET_VMM_BASE_SYSCALL_H_
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "vmm/base/fault_plan.h"
+#include "vmm/base/status.h"
+#include "vmm/base/unique_fd.h"
+
+struct stat;
+struct iovec;
+
+namespace ramet::sys {
+
+struct Result {
+  int64_t value = -1;
+  int error = 0;
+
+  bool ok() const { return error == 0; }
+  // OK, or errno_status(error, what).
+  Status status(std::string_view what) const { return ok() ? Status() : errno_status(error, what); }
+};
+
+// Runs `function` (which returns -1 and sets errno on failure) through the shim. With kRetryOnEintr
+// it is repeated while the kernel answers EINTR.
+enum class OnEintr : uint8_t { kRetry, kReturn };
+
+template <typename Function>
+Result invoke(Call call, OnEintr on_eintr, Function function) {
+  if (const auto injected = injected_error(call)) {
+    return {-1, *injected};
+  }
+  while (true) {
+    const auto value = function();
+    if (value >= 0) {
+      return {static_cast<int64_t>(value), 0};
+    }
+    if (errno != EINTR || on_eintr == OnEintr::kReturn) {
+      return {-1, errno};
+    }
+  }
+}
+
+// ioctl with an integer or a pointer argument. EINTR is returned, not retried: KVM_RUN means
+// something by it.
+Result ioctl(int fd, unsigned long request, uint64_t argument = 0);
+Result ioctl(int fd, unsigned long request, void* argument);
+
+// Opens with O_CLOEXEC added. NotFound, PermissionDenied and the others of errno_status.
+StatusOr<UniqueFd> open(const std::string& path, int flags, unsigned mode = 0);
+StatusOr<UniqueFd> open_at(int directory, const std::string& name, int flags, unsigned mode = 0);
+
+// One call each; may be short. EINTR is retried.
+Result read(int fd, std::span<std::byte> into);
+Result write(int fd, std::span<const std::byte> from);
+Result preadv(int fd, std::span<const iovec> into, uint64_t offset);
+Result pwritev(int fd, std::span<const iovec> from, uint64_t offset);
+
+// Whole transfers: loop over short ones; end of file before the end is DataLoss naming both sizes.
+Status read_exactly(int fd, std::span<std::byte> into, std::string_view what);
+Status write_all(int fd, std::span<const std::byte> from, std::string_view what);
+Status pread_exactly(int fd, std::span<std::byte> into, uint64_t offset, std::string_view what);
+Status pwrite_all(int fd, std::span<const std::byte> from, uint64_t offset, std::string_view what);
+
+Status fsync(int fd, std::string_view what);
+Status rename(const std::string& from, const std::string& to);
+Status unlink(const std::string& path);
+Status mkdir(const std::string& path, unsigned mode);
+Status ftruncate(int fd, uint64_t size, std::string_view what);
+// Frees the blocks of [offset, offset + size): the range reads as zeros (FALLOC_FL_PUNCH_HOLE |
+// KEEP_SIZE).
+Status punch_hole(int fd, uint64_t offset, uint64_t size);
+Result lseek(int fd, int64_t offset, int whence);
+StatusOr<uint64_t> file_size(int fd, std::string_view what);
+Result fstat(int fd, struct stat* into);
+Result fcntl(int fd, int command, int64_t argument);
+
+// A new eventfd (EFD_CLOEXEC | EFD_NONBLOCK).
+StatusOr<UniqueFd> eventfd();
+// A new timerfd on CLOCK_MONOTONIC (TFD_CLOEXEC | TFD_NONBLOCK).
+StatusOr<UniqueFd> timerfd();
+// Arms `fd` once at `deadline_ns` on CLOCK_MONOTONIC; 0 disarms.
+Status timerfd_arm(int fd, uint64_t deadline_ns);
+// Fills `into` from the kernel's generator.
+Status getrandom(std::span<std::byte> into);
+
+}  // namespace ramet::sys
+
+#endif  // RAMET_VMM_BASE_SYSCALL_H_

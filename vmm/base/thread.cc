@@ -1,0 +1,83 @@
+#include "vmm/base/thread.h"
+
+#include <csignal>
+
+#include <absl/strings/str_format.h>
+
+#include "vmm/base/syscall.h"
+
+namespace ramet {
+namespace {
+
+// Everything but the faults a thread causes itself, which must not be blocked: blocked, they kill
+// without a report.
+sigset_t blocked_signals() {
+  sigset_t set;
+  sigfillset(&set);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) {
+    sigdelset(&set, fault);
+  }
+  return set;
+}
+
+sys::Result create(pthread_t* handle, void* (*entry)(void*), void* argument) {
+  if (const auto injected = sys::injected_error(sys::Call::kThreadCreate)) {
+    return {-1, *injected};
+  }
+  pthread_attr_t attributes;
+  int error = pthread_attr_init(&attributes);
+  if (error == 0) {
+    error = pthread_attr_setstacksize(&attributes, kThreadStackBytes);
+    if (error == 0) {
+      // The new thread inherits the creator's mask, so the mask is set around the creation: there
+      // is no moment at which the thread runs with the embedder's signals open.
+      const sigset_t blocked = blocked_signals();
+      sigset_t before;
+      pthread_sigmask(SIG_BLOCK, &blocked, &before);
+      error = pthread_create(handle, &attributes, entry, argument);
+      pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
+    pthread_attr_destroy(&attributes);
+  }
+  return error == 0 ? sys::Result{0, 0} : sys::Result{-1, error};
+}
+
+}  // namespace
+
+void* Thread::entry(void* self) {
+  static_cast<Thread*>(self)->body_();
+  return nullptr;
+}
+
+StatusOr<std::unique_ptr<Thread>> Thread::start(const std::string& name,
+                                                std::function<void()> body) {
+  std::unique_ptr<Thread> thread(new Thread(std::move(body)));
+  const sys::Result result = create(&thread->handle_, &Thread::entry, thread.get());
+  if (!result.ok()) {
+    return result.status(absl::StrFormat("start thread %s", name));
+  }
+  thread->started_ = true;
+  pthread_setname_np(thread->handle_, name.substr(0, 15).c_str());
+  return thread;
+}
+
+Thread::~Thread() { join(); }
+
+void Thread::join() {
+  if (started_) {
+    pthread_join(handle_, nullptr);
+    started_ = false;
+  }
+}
+
+bool Thread::is_current() const { return started_ && pthread_equal(handle_, pthread_self()) != 0; }
+
+Status Thread::signal(int signal) const {
+  if (!started_) {
+    return absl::FailedPreconditionError("signal to a thread that was joined");
+  }
+  const int error = pthread_kill(handle_, signal);
+  return error == 0 ? Status() : errno_status(error, "pthread_kill");
+}
+
+}  // namespace ramet

@@ -1,0 +1,50 @@
+// Thread: a joined-on-destruction thread made the way Ramet makes every thread: small stack,
+// signals blocked.
+//
+// Thread rule: create and join from any one thread; join at most once.
+// Invariant: every signal but the synchronous faults is blocked in it (docs/design.md section 4),
+// and its stack is kThreadStackBytes plus the guard page.
+#ifndef RAMET_VMM_BASE_THREAD_H_
+#define RAMET_VMM_BASE_THREAD_H_
+
+#include <pthread.h>
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "vmm/base/status.h"
+
+namespace ramet {
+
+inline constexpr size_t kThreadStackBytes = 256 * 1024;
+
+class Thread {
+ public:
+  // Starts `body` in a new thread called `name` (cut to 15 characters, pthread_setname_np's limit).
+  // ResourceExhausted or Unavailable where the host grants no thread.
+  static StatusOr<std::unique_ptr<Thread>> start(const std::string& name,
+                                                 std::function<void()> body);
+  // Joins if join() was not called.
+  ~Thread();
+  Thread(const Thread&) = delete;
+  Thread& operator=(const Thread&) = delete;
+
+  void join();
+  bool is_current() const;
+  // Sends `signal` to this thread (tgkill by way of pthread_kill). Legal until join() has returned.
+  Status signal(int signal) const;
+
+ private:
+  explicit Thread(std::function<void()> body) : body_(std::move(body)) {}
+  static void* entry(void* self);
+
+  std::function<void()> body_;
+  pthread_t handle_ = {};
+  bool started_ = false;
+};
+
+}  // namespace ramet
+
+#endif  // RAMET_VMM_BASE_THREAD_H_

@@ -1,0 +1,166 @@
+#include "vmm/memory/guest_memory.h"
+
+#include <sys/uio.h>
+
+#include <array>
+#include <atomic>
+#include <cstring>
+
+#include <absl/strings/str_format.h>
+
+namespace ramet {
+namespace {
+
+Status check_regions(std::span<const MemoryRegion> regions) {
+  uint64_t end = 0;
+  for (const MemoryRegion& region : regions) {
+    const auto slice = GuestSlice::make(region.start, region.size);
+    const bool aligned = (region.start.value | region.size | region.file_offset) % kPageSize == 0;
+    if (!slice || region.size == 0 || !aligned || region.start.value < end) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "memory region of %#x bytes at %#x (file offset %#x) is empty, unaligned, wraps or "
+          "overlaps the one before it, which ends at %#x",
+          region.size, region.start.value, region.file_offset, end));
+    }
+    end = region.start.value + region.size;
+  }
+  return regions.empty() ? absl::InvalidArgumentError("a machine needs at least one memory region")
+                         : Status();
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::create(int fd,
+                                                           std::span<const MemoryRegion> regions,
+                                                           MapMode mode) {
+  RAMET_RETURN_IF_ERROR(check_regions(regions));
+  std::unique_ptr<GuestMemory> memory(new GuestMemory());
+  for (const MemoryRegion& region : regions) {
+    RAMET_ASSIGN_OR_RETURN(Mapping mapping,
+                           Mapping::map_file(fd, region.file_offset, region.size, mode));
+    memory->mappings_.push_back(std::move(mapping));
+    memory->regions_.push_back(region);
+  }
+  return memory;
+}
+
+uint64_t GuestMemory::total_bytes() const {
+  uint64_t total = 0;
+  for (const MemoryRegion& region : regions_) {
+    total += region.size;
+  }
+  return total;
+}
+
+std::byte* GuestMemory::locate(GuestSlice slice) const {
+  for (size_t i = 0; i < regions_.size(); ++i) {
+    const MemoryRegion& region = regions_[i];
+    if (slice.start < region.start) {
+      continue;
+    }
+    const uint64_t offset = slice.start.value - region.start.value;
+    if (offset < region.size && slice.size <= region.size - offset) {
+      return mappings_[i].data() + offset;
+    }
+  }
+  return nullptr;
+}
+
+StatusOr<std::byte*> GuestMemory::locate_or_error(GuestAddr start, uint64_t size,
+                                                  const char* what) const {
+  std::byte* host = locate(GuestSlice{start, size});
+  if (host == nullptr) {
+    return absl::OutOfRangeError(
+        absl::StrFormat("%s %d bytes at guest address %#x: not RAM", what, size, start.value));
+  }
+  return host;
+}
+
+Status GuestMemory::read(GuestAddr from, std::span<std::byte> into) const {
+  RAMET_ASSIGN_OR_RETURN(const std::byte* host, locate_or_error(from, into.size(), "read"));
+  std::memcpy(into.data(), host, into.size());
+  // The guest may write these bytes at this moment; the barrier keeps the compiler from reading
+  // them a second time in place of the copy.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  return Status();
+}
+
+Status GuestMemory::write(GuestAddr to, std::span<const std::byte> from) const {
+  RAMET_ASSIGN_OR_RETURN(std::byte * host, locate_or_error(to, from.size(), "write"));
+  std::memcpy(host, from.data(), from.size());
+  return Status();
+}
+
+Status GuestMemory::fill_zero(GuestSlice slice) const {
+  RAMET_ASSIGN_OR_RETURN(std::byte * host, locate_or_error(slice.start, slice.size, "zero"));
+  std::memset(host, 0, slice.size);
+  return Status();
+}
+
+StatusOr<uint16_t> GuestMemory::load_acquire_u16(GuestAddr from) const {
+  if (from.value % sizeof(uint16_t) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("16-bit load at odd guest address %#x", from.value));
+  }
+  RAMET_ASSIGN_OR_RETURN(std::byte * host, locate_or_error(from, sizeof(uint16_t), "read"));
+  return std::atomic_ref<uint16_t>(*reinterpret_cast<uint16_t*>(host))
+      .load(std::memory_order_acquire);
+}
+
+Status GuestMemory::store_release_u16(GuestAddr to, uint16_t value) const {
+  if (to.value % sizeof(uint16_t) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("16-bit store at odd guest address %#x", to.value));
+  }
+  RAMET_ASSIGN_OR_RETURN(std::byte * host, locate_or_error(to, sizeof(uint16_t), "write"));
+  std::atomic_ref<uint16_t>(*reinterpret_cast<uint16_t*>(host))
+      .store(value, std::memory_order_release);
+  return Status();
+}
+
+namespace {
+
+template <typename Locate, typename Transfer>
+sys::Result scatter_gather(std::span<const GuestSlice> slices, Locate locate, Transfer transfer) {
+  std::array<iovec, GuestMemory::kMaxSlices> parts;
+  if (slices.size() > parts.size()) {
+    return {-1, EINVAL};
+  }
+  for (size_t i = 0; i < slices.size(); ++i) {
+    std::byte* host = locate(slices[i]);
+    if (host == nullptr) {
+      return {-1, EFAULT};
+    }
+    parts[i] = iovec{host, slices[i].size};
+  }
+  return transfer(std::span<const iovec>(parts.data(), slices.size()));
+}
+
+}  // namespace
+
+sys::Result GuestMemory::read_from_file(int fd, uint64_t offset,
+                                        std::span<const GuestSlice> into) const {
+  return scatter_gather(
+      into, [&](GuestSlice slice) { return locate(slice); },
+      [&](std::span<const iovec> parts) { return sys::preadv(fd, parts, offset); });
+}
+
+sys::Result GuestMemory::write_to_file(int fd, uint64_t offset,
+                                       std::span<const GuestSlice> from) const {
+  return scatter_gather(
+      from, [&](GuestSlice slice) { return locate(slice); },
+      [&](std::span<const iovec> parts) { return sys::pwritev(fd, parts, offset); });
+}
+
+uint64_t GuestMemory::host_address(size_t region) const {
+  return reinterpret_cast<uint64_t>(mappings_.at(region).data());
+}
+
+Status GuestMemory::drop_private() const {
+  for (const Mapping& mapping : mappings_) {
+    RAMET_RETURN_IF_ERROR(mapping.drop_private(0, mapping.size()));
+  }
+  return Status();
+}
+
+}  // namespace ramet

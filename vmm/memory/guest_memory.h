@@ -1,0 +1,99 @@
+// GuestMemory: the machine's RAM, reached by checked copies only.
+//
+// Thread rule: every method may be called from any thread at any time; the guest changes the bytes
+// while they are read, so a value is copied out once and the copy is checked. Invariant: no pointer
+// or reference into guest memory leaves this class, and no access reaches outside its regions.
+#ifndef RAMET_VMM_MEMORY_GUEST_MEMORY_H_
+#define RAMET_VMM_MEMORY_GUEST_MEMORY_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "vmm/base/status.h"
+#include "vmm/base/syscall.h"
+#include "vmm/memory/guest_addr.h"
+#include "vmm/memory/mapping.h"
+
+namespace ramet {
+
+// One contiguous range of RAM: `size` bytes at guest address `start`, from `file_offset` of the
+// memory file.
+struct MemoryRegion {
+  GuestAddr start;
+  uint64_t size = 0;
+  uint64_t file_offset = 0;
+
+  friend bool operator==(const MemoryRegion&, const MemoryRegion&) = default;
+};
+
+class GuestMemory {
+ public:
+  // The most buffers one scatter-gather transfer takes (the kernel's IOV_MAX).
+  static constexpr size_t kMaxSlices = 1024;
+
+  // Maps the regions (ascending, page-aligned, apart from each other) of `fd`.
+  static StatusOr<std::unique_ptr<GuestMemory>> create(int fd,
+                                                       std::span<const MemoryRegion> regions,
+                                                       MapMode mode);
+
+  const std::vector<MemoryRegion>& regions() const { return regions_; }
+  uint64_t total_bytes() const;
+
+  // True when all of `slice` is RAM of one region. An empty slice is contained where its start is.
+  bool contains(GuestSlice slice) const { return locate(slice) != nullptr; }
+
+  // Copies out of or into guest memory. OutOfRange, and nothing copied, unless all of it is RAM.
+  Status read(GuestAddr from, std::span<std::byte> into) const;
+  Status write(GuestAddr to, std::span<const std::byte> from) const;
+  Status fill_zero(GuestSlice slice) const;
+
+  template <typename T>
+  StatusOr<T> read_object(GuestAddr from) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    T value;
+    if (Status status = read(from, std::as_writable_bytes(std::span<T, 1>(&value, 1)));
+        !status.ok()) {
+      return status;
+    }
+    return value;
+  }
+  template <typename T>
+  Status write_object(GuestAddr to, const T& value) const {
+    static_assert(std::is_trivially_copyable_v<T>);
+    return write(to, std::as_bytes(std::span<const T, 1>(&value, 1)));
+  }
+
+  // Single accesses that order what is around them (virtio 1.2, 2.7.13: ring indices).
+  // InvalidArgument when the address is not a multiple of 2.
+  StatusOr<uint16_t> load_acquire_u16(GuestAddr from) const;
+  Status store_release_u16(GuestAddr to, uint16_t value) const;
+
+  // One preadv / pwritev between a file and guest memory; may be short, like the calls. At most
+  // kMaxSlices slices; error EFAULT unless all of them are RAM.
+  sys::Result read_from_file(int fd, uint64_t offset, std::span<const GuestSlice> into) const;
+  sys::Result write_to_file(int fd, uint64_t offset, std::span<const GuestSlice> from) const;
+
+  // Where the region with this index begins in this process, as the number
+  // KVM_SET_USER_MEMORY_REGION wants.
+  uint64_t host_address(size_t region) const;
+
+  // Drops every private page: the memory reads as its file again. Only while no vCPU runs.
+  Status drop_private() const;
+
+ private:
+  GuestMemory() = default;
+  // The host bytes of `slice`; nullptr unless all of it lies in one region.
+  std::byte* locate(GuestSlice slice) const;
+  StatusOr<std::byte*> locate_or_error(GuestAddr start, uint64_t size, const char* what) const;
+
+  std::vector<MemoryRegion> regions_;
+  std::vector<Mapping> mappings_;
+};
+
+}  // namespace ramet
+
+#endif  // RAMET_VMM_MEMORY_GUEST_MEMORY_H_

@@ -1,0 +1,65 @@
+// Mapping owns one range of host address space; the only code that calls mmap, madvise and
+// memfd_create.
+//
+// Thread rule: like std::unique_ptr; the bytes behind it are shared with a guest and change at any
+// time. Invariant: a mapping is MAP_NORESERVE, MADV_DONTFORK and MADV_DONTDUMP: the embedder's own
+// fork() must neither copy nor inherit guest memory, nor its core dumps contain it.
+#ifndef RAMET_VMM_MEMORY_MAPPING_H_
+#define RAMET_VMM_MEMORY_MAPPING_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "vmm/base/status.h"
+#include "vmm/base/unique_fd.h"
+
+namespace ramet {
+
+inline constexpr uint64_t kPageSize = 4096;
+
+enum class MapMode : uint8_t {
+  kShared,    // writes reach the file
+  kPrivate,   // copy-on-write: the file never changes
+  kReadOnly,  // shared, PROT_READ
+};
+
+class Mapping {
+ public:
+  Mapping() = default;
+  // Maps `size` bytes of `fd` from `offset`; both are multiples of the page size.
+  static StatusOr<Mapping> map_file(int fd, uint64_t offset, uint64_t size, MapMode mode);
+
+  Mapping(Mapping&& other) noexcept;
+  Mapping& operator=(Mapping&& other) noexcept;
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  ~Mapping();
+
+  std::byte* data() const { return data_; }
+  uint64_t size() const { return size_; }
+
+  // Drops the private copies of [offset, offset + size): it reads as the file again
+  // (MADV_DONTNEED).
+  Status drop_private(uint64_t offset, uint64_t size) const;
+
+ private:
+  Mapping(std::byte* data, uint64_t size) : data_(data), size_(size) {}
+  void unmap();
+
+  std::byte* data_ = nullptr;
+  uint64_t size_ = 0;
+};
+
+// A new anonymous file of `size` bytes, all holes, that can be sealed.
+StatusOr<UniqueFd> create_memfd(const char* name, uint64_t size);
+
+// Forbids any further change of the memfd's size or bytes (F_SEAL_SHRINK, GROW, WRITE and SEAL).
+// FailedPrecondition while a writable shared mapping of it exists.
+Status seal_memfd(int fd);
+
+// True when the file carries all the seals that seal_memfd() sets.
+StatusOr<bool> is_sealed(int fd);
+
+}  // namespace ramet
+
+#endif  // RAMET_VMM_MEMORY_MAPPING_H_

@@ -30,7 +30,7 @@ StatusOr<KernelImage> parse_kernel(std::span<const std::byte> file, std::string_
 struct LoadRequest {
   KernelImage kernel;
   uint64_t memory_bytes = 0;          // as x86::split_ram takes it
-  std::span<const std::byte> initrd;  // empty: none
+  std::span<const std::byte> initrd;  // empty: none; else check_initrd() must accept it
   std::string_view command_line;
   // Entropy for SETUP_RNG_SEED, 1 to kSetupDataMaxSize - 16 bytes; empty: none is passed.
   std::span<const std::byte> rng_seed;
@@ -59,8 +59,9 @@ struct LoadPlan {
   std::vector<std::vector<std::byte>> owned;
 };
 
-// InvalidArgument where the request contradicts itself or the kernel; ResourceExhausted where
-// something does not fit the memory. Messages name sizes and addresses.
+// InvalidArgument where the request contradicts itself or the kernel; DataLoss where the initrd is
+// cut short; ResourceExhausted where something does not fit the memory. Messages name sizes and
+// addresses.
 StatusOr<LoadPlan> plan_load(const LoadRequest& request);
 
 }  // namespace ramet

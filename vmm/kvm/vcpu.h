@@ -1,0 +1,109 @@
+// Vcpu owns one KVM vCPU: its descriptor, its kvm_run page and its register state.
+//
+// Thread rule: run() and all state calls on the vCPU's own thread (KVM wants it so); request_exit()
+// from any thread. Invariant: nothing here looks into guest memory; an exit's data lies in the
+// kvm_run page, which only the kernel and this process see.
+#ifndef RAMET_VMM_KVM_VCPU_H_
+#define RAMET_VMM_KVM_VCPU_H_
+
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmm/arch/x86_64/boot.h"
+#include "vmm/arch/x86_64/cpuid.h"
+#include "vmm/base/status.h"
+#include "vmm/base/unique_fd.h"
+#include "vmm/kvm/vcpu_state.h"
+#include "vmm/kvm/vm.h"
+#include "vmm/memory/mapping.h"
+
+struct kvm_run;
+
+namespace ramet {
+
+enum class ExitKind : uint8_t {
+  kInterrupted,  // a signal or request_exit()
+  kPio,
+  kMmio,
+  kHalt,      // HLT with no way to wake up in the kernel
+  kShutdown,  // triple fault
+  kSystemReset,
+  kSystemPowerOff,
+  kInternalError,  // KVM could not go on; `detail` says why
+  kOther,          // an exit Ramet asked for nothing of; `detail` names it
+};
+
+struct VcpuExit {
+  ExitKind kind = ExitKind::kInterrupted;
+  bool is_write = false;
+  uint64_t address = 0;  // MMIO address or I/O port
+  uint32_t size = 0;     // bytes of one access: 1, 2, 4 or 8
+  std::span<std::byte>
+      data;  // `size` bytes, or several times that for string I/O; filled by the reader
+  std::string detail = {};
+};
+
+class Vcpu {
+ public:
+  static StatusOr<std::unique_ptr<Vcpu>> create(const Vm& vm, uint32_t id);
+
+  uint32_t id() const { return id_; }
+
+  // KVM_SET_CPUID2.
+  Status set_cpuid(std::span<const x86::CpuidEntry> entries);
+  // KVM_GET_CPUID2: what the guest really gets.
+  StatusOr<std::vector<x86::CpuidEntry>> cpuid() const;
+
+  // The signals that are open while the guest runs (KVM_SET_SIGNAL_MASK): the kick and the thread's
+  // synchronous faults.
+  Status unblock_in_run(int kick_signal);
+
+  // Enters the guest until it exits. Errors are the host's: the guest's own end is an exit.
+  StatusOr<VcpuExit> run();
+  // Completes a PIO or MMIO that is still open, without running guest code, so that the state is
+  // whole.
+  Status complete_pending_exit();
+
+  // Makes the running or next run() return kInterrupted as soon as it sees it; a signal gets it out
+  // of the guest.
+  void request_exit();
+  void clear_exit_request();
+
+  StatusOr<VcpuState> save() const;
+  Status restore(const VcpuState& state);
+
+  StatusOr<VcpuRegisters> registers() const;
+  Status set_registers(const VcpuRegisters& registers);
+  // The state at a kernel's 64-bit entry; general registers not named there are 0.
+  Status set_entry(const x86::EntryState& entry);
+  // KVM_SET_MSRS. FailedPrecondition naming the first one that KVM refuses.
+  Status set_msrs(std::span<const Msr> msrs);
+
+  // KVM_GET_TSC_KHZ.
+  StatusOr<uint32_t> tsc_khz() const;
+  Status set_tsc_khz(uint32_t khz);
+  // KVM_KVMCLOCK_CTRL: tells the guest's watchdog that it was paused. No error where the guest has
+  // no kvm-clock.
+  void notify_paused();
+
+ private:
+  Vcpu(const Kvm& kvm, uint32_t id, UniqueFd fd, Mapping run)
+      : kvm_(kvm), id_(id), fd_(std::move(fd)), run_(std::move(run)) {}
+  kvm_run* run_page() const;
+  VcpuExit decode_exit() const;
+  VcpuExit decode_pio() const;
+
+  const Kvm& kvm_;
+  const uint32_t id_;
+  const UniqueFd fd_;
+  const Mapping run_;
+};
+
+}  // namespace ramet
+
+#endif  // RAMET_VMM_KVM_VCPU_H_

@@ -1,0 +1,278 @@
+#include "vmm/machine/machine.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include <absl/strings/str_format.h>
+
+#include "vmm/base/clock.h"
+
+namespace ramet {
+namespace {
+
+// A TSC within this share of the saved rate counts as the same: what KVM itself tolerates without
+// scaling (tsc_tolerance_ppm, arch/x86/kvm/x86.c).
+constexpr uint64_t kTscTolerancePpm = 250;
+
+bool same_rate(uint32_t a, uint32_t b) {
+  const uint64_t difference = a > b ? a - b : b - a;
+  return difference * 1'000'000 <= uint64_t{a} * kTscTolerancePpm;
+}
+
+Status match_tsc_rate(Vcpu* vcpu, uint32_t wanted_khz) {
+  RAMET_ASSIGN_OR_RETURN(const uint32_t here, vcpu->tsc_khz());
+  if (same_rate(here, wanted_khz)) {
+    return Status();
+  }
+  if (Status status = vcpu->set_tsc_khz(wanted_khz); !status.ok()) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "the template's TSC runs at %d kHz, this host's at %d kHz, and its KVM cannot scale it: "
+        "build the template anew on this host",
+        wanted_khz, here));
+  }
+  return Status();
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Machine>> Machine::make(std::shared_ptr<const Kvm> kvm,
+                                                 std::unique_ptr<GuestMemory> memory,
+                                                 std::vector<x86::CpuidEntry> cpuid) {
+  std::unique_ptr<Machine> machine(new Machine(std::move(kvm), std::move(memory)));
+  machine->cpuid_ = std::move(cpuid);
+  const uint64_t start = monotonic_ns();
+  RAMET_ASSIGN_OR_RETURN(machine->vm_, Vm::create(machine->kvm_));
+  const uint64_t made = monotonic_ns();
+  RAMET_RETURN_IF_ERROR(machine->vm_->set_memory(*machine->memory_));
+  machine->times_.create_vm_ns = made - start;
+  machine->times_.memory_slots_ns = monotonic_ns() - made;
+  return machine;
+}
+
+StatusOr<std::unique_ptr<Machine>> Machine::create(std::shared_ptr<const Kvm> kvm,
+                                                   std::unique_ptr<GuestMemory> memory,
+                                                   uint32_t vcpus,
+                                                   std::vector<x86::CpuidEntry> cpuid) {
+  if (vcpus == 0 || vcpus > x86::kMaxVcpus) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%d vCPUs asked for; 1 to %d can be had", vcpus, x86::kMaxVcpus));
+  }
+  RAMET_ASSIGN_OR_RETURN(auto machine, make(std::move(kvm), std::move(memory), std::move(cpuid)));
+  RAMET_ASSIGN_OR_RETURN(auto made, machine->make_vcpus(vcpus));
+  RAMET_RETURN_IF_ERROR(machine->make_ioapic(std::make_unique<x86::Ioapic>(machine->vm_.get())));
+  RAMET_RETURN_IF_ERROR(made[0]->tsc_khz().status());
+  RAMET_RETURN_IF_ERROR(machine->start_threads(std::move(made)));
+  return machine;
+}
+
+StatusOr<std::unique_ptr<Machine>> Machine::restore(std::shared_ptr<const Kvm> kvm,
+                                                    std::unique_ptr<GuestMemory> memory,
+                                                    const MachineState& state) {
+  if (state.vcpus.empty() || state.vcpus.size() > x86::kMaxVcpus) {
+    return absl::DataLossError(absl::StrFormat("a snapshot of %d vCPUs", state.vcpus.size()));
+  }
+  RAMET_RETURN_IF_ERROR(x86::check_compatible(state.cpuid, kvm->supported_cpuid()));
+  RAMET_ASSIGN_OR_RETURN(auto machine, make(std::move(kvm), std::move(memory), state.cpuid));
+  RAMET_ASSIGN_OR_RETURN(auto vcpus,
+                         machine->make_vcpus(static_cast<uint32_t>(state.vcpus.size())));
+  const uint64_t start = monotonic_ns();
+  RAMET_RETURN_IF_ERROR(
+      machine->make_ioapic(std::make_unique<x86::Ioapic>(machine->vm_.get(), state.ioapic)));
+  RAMET_RETURN_IF_ERROR(match_tsc_rate(vcpus[0].get(), state.tsc_khz));
+  for (size_t i = 1; i < vcpus.size(); ++i) {
+    RAMET_RETURN_IF_ERROR(match_tsc_rate(vcpus[i].get(), state.tsc_khz));
+  }
+  RAMET_RETURN_IF_ERROR(machine->vm_->set_clock_ns(state.clock_ns));
+  for (size_t i = 0; i < vcpus.size(); ++i) {
+    RAMET_RETURN_IF_ERROR(
+        annotate(vcpus[i]->restore(state.vcpus[i]), absl::StrFormat("restore vCPU %d", i)));
+    vcpus[i]->notify_paused();
+  }
+  machine->times_.restore_ns = monotonic_ns() - start;
+  RAMET_RETURN_IF_ERROR(machine->start_threads(std::move(vcpus)));
+  return machine;
+}
+
+Machine::~Machine() { stop(); }
+
+Status Machine::make_ioapic(std::unique_ptr<x86::Ioapic> ioapic) {
+  ioapic_ = std::move(ioapic);
+  for (uint32_t gsi = 0; gsi < lines_.size(); ++gsi) {
+    lines_[gsi].ioapic = ioapic_.get();
+    lines_[gsi].gsi = gsi;
+  }
+  return mmio().insert(x86::kIoApicAddress, x86::kIoApicSize, ioapic_.get());
+}
+
+StatusOr<std::vector<std::unique_ptr<Vcpu>>> Machine::make_vcpus(uint32_t count) {
+  const uint64_t start = monotonic_ns();
+  std::vector<std::unique_ptr<Vcpu>> vcpus;
+  for (uint32_t id = 0; id < count; ++id) {
+    RAMET_ASSIGN_OR_RETURN(auto vcpu, Vcpu::create(*vm_, id));
+    const auto entries = x86::for_vcpu(cpuid_, id, count);
+    RAMET_RETURN_IF_ERROR(vcpu->set_cpuid(entries));
+    if (id == 0) {
+      RAMET_RETURN_IF_ERROR(check_cpuid(*vcpu, entries));
+    }
+    vcpus.push_back(std::move(vcpu));
+  }
+  times_.vcpus_ns = monotonic_ns() - start;
+  return vcpus;
+}
+
+Status Machine::check_cpuid(const Vcpu& vcpu, std::span<const x86::CpuidEntry> asked) {
+  RAMET_ASSIGN_OR_RETURN(const auto got, vcpu.cpuid());
+  returned_cpuid_bits_ = x86::returned_bits(asked, got);
+  if (!returned_cpuid_bits_.empty() && kvm_->kind() == KvmKind::kHardware) {
+    return absl::InternalError("KVM gives the guest CPU features that were masked: " +
+                               returned_cpuid_bits_);
+  }
+  return Status();
+}
+
+Status Machine::start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus) {
+  for (auto& vcpu : vcpus) {
+    RAMET_ASSIGN_OR_RETURN(
+        auto thread, VcpuThread::start(std::move(vcpu), handler_,
+                                       [this](MachineEnd end) { request_end(std::move(end)); }));
+    vcpus_.push_back(std::move(thread));
+  }
+  return Status();
+}
+
+Status Machine::set_entry(const x86::EntryState& entry) {
+  return with_vcpu(0, [&](Vcpu& vcpu) { return vcpu.set_entry(entry); });
+}
+
+Status Machine::with_vcpu(uint32_t vcpu, const std::function<Status(Vcpu&)>& function) {
+  if (vcpu >= vcpus_.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("vCPU %d of a machine of %d", vcpu, vcpus_.size()));
+  }
+  return vcpus_[vcpu]->call(function);
+}
+
+Status Machine::resume() {
+  if (const auto ended = end()) {
+    return absl::FailedPreconditionError("resume a machine that has ended: " + ended->detail);
+  }
+  for (const auto& vcpu : vcpus_) {
+    RAMET_RETURN_IF_ERROR(vcpu->resume());
+  }
+  return Status();
+}
+
+Status Machine::pause() {
+  for (const auto& vcpu : vcpus_) {
+    vcpu->request_pause();
+  }
+  for (const auto& vcpu : vcpus_) {
+    vcpu->wait_paused();
+  }
+  if (const auto ended = end()) {
+    return absl::FailedPreconditionError("pause a machine that has ended: " + ended->detail);
+  }
+  return Status();
+}
+
+void Machine::stop() {
+  request_end({EndReason::kStopped, "stopped"});
+  for (const auto& vcpu : vcpus_) {
+    vcpu->stop();
+  }
+}
+
+void Machine::request_end(MachineEnd end) {
+  std::vector<std::function<void(const MachineEnd&)>> listeners;
+  {
+    const std::lock_guard lock(mutex_);
+    if (end_) {
+      return;
+    }
+    end_ = end;
+    listeners.swap(end_listeners_);
+    ended_.notify_all();
+  }
+  for (const auto& vcpu : vcpus_) {
+    vcpu->request_stop();
+  }
+  for (const auto& listener : listeners) {
+    listener(end);
+  }
+}
+
+StatusOr<MachineState> Machine::save() {
+  MachineState state;
+  state.regions = memory_->regions();
+  state.cpuid = cpuid_;
+  RAMET_ASSIGN_OR_RETURN(state.clock_ns, vm_->clock_ns());
+  for (uint32_t i = 0; i < vcpus_.size(); ++i) {
+    RAMET_RETURN_IF_ERROR(annotate(with_vcpu(i,
+                                             [&](Vcpu& vcpu) {
+                                               RAMET_ASSIGN_OR_RETURN(state.tsc_khz,
+                                                                      vcpu.tsc_khz());
+                                               RAMET_ASSIGN_OR_RETURN(auto saved, vcpu.save());
+                                               state.vcpus.push_back(std::move(saved));
+                                               return Status();
+                                             }),
+                                   absl::StrFormat("save vCPU %d", i)));
+  }
+  // One TSC for all: the vCPUs were read one after the other, and a guest whose TSCs differ throws
+  // the TSC away.
+  uint64_t tsc = 0;
+  for (const VcpuState& vcpu : state.vcpus) {
+    tsc = std::max(tsc, vcpu.tsc);
+  }
+  for (VcpuState& vcpu : state.vcpus) {
+    vcpu.tsc = tsc;
+  }
+  state.ioapic = ioapic_->save();
+  return state;
+}
+
+std::optional<MachineEnd> Machine::end() const {
+  const std::lock_guard lock(mutex_);
+  return end_;
+}
+
+std::optional<MachineEnd> Machine::wait_end(uint64_t deadline_ns) const {
+  std::unique_lock lock(mutex_);
+  const auto is_over = [&] { return end_.has_value(); };
+  if (deadline_ns == 0) {
+    ended_.wait(lock, is_over);
+  } else {
+    const std::chrono::steady_clock::time_point deadline{std::chrono::nanoseconds(deadline_ns)};
+    ended_.wait_until(lock, deadline, is_over);
+  }
+  return end_;
+}
+
+void Machine::on_end(std::function<void(const MachineEnd&)> function) {
+  std::unique_lock lock(mutex_);
+  if (!end_) {
+    end_listeners_.push_back(std::move(function));
+    return;
+  }
+  const MachineEnd ended = *end_;
+  lock.unlock();
+  function(ended);
+}
+
+uint64_t Machine::first_exit_ns() const {
+  uint64_t first = 0;
+  for (const auto& vcpu : vcpus_) {
+    const uint64_t ns = vcpu->first_exit_ns();
+    first = first == 0 || (ns != 0 && ns < first) ? ns : first;
+  }
+  return first;
+}
+
+uint64_t Machine::exits() const {
+  uint64_t total = 0;
+  for (const auto& vcpu : vcpus_) {
+    total += vcpu->exits();
+  }
+  return total;
+}
+
+}  // namespace ramet

@@ -1,0 +1,138 @@
+// Machine: memory, interrupt controllers, buses and vCPUs of one virtual machine, without policy
+// and without a device.
+//
+// Thread rule: build (create, insert devices, set_entry or restore) on one thread; then resume(),
+// pause(), stop(), end(), wait_end() from any thread; save() while paused. Devices on the buses
+// must outlive the machine's vCPUs: call stop() before they go. Invariant: KVM calls come in the
+// order of docs/design.md section 4. A machine that ended never runs again.
+#ifndef RAMET_VMM_MACHINE_MACHINE_H_
+#define RAMET_VMM_MACHINE_MACHINE_H_
+
+#include <array>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "vmm/arch/x86_64/boot.h"
+#include "vmm/arch/x86_64/ioapic.h"
+#include "vmm/arch/x86_64/layout.h"
+#include "vmm/base/status.h"
+#include "vmm/bus/device.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/kvm/vm.h"
+#include "vmm/machine/exit_handler.h"
+#include "vmm/machine/machine_end.h"
+#include "vmm/machine/machine_state.h"
+#include "vmm/machine/vcpu_thread.h"
+#include "vmm/memory/guest_memory.h"
+
+namespace ramet {
+
+// How long each part of making a machine took, in nanoseconds.
+struct MachineTimes {
+  uint64_t create_vm_ns = 0;
+  uint64_t memory_slots_ns = 0;
+  uint64_t vcpus_ns = 0;
+  uint64_t restore_ns = 0;
+};
+
+class Machine {
+ public:
+  // A fresh machine with `vcpus` vCPUs whose CPU model is `cpuid` (x86::baseline). Paused; its
+  // memory is as given.
+  static StatusOr<std::unique_ptr<Machine>> create(std::shared_ptr<const Kvm> kvm,
+                                                   std::unique_ptr<GuestMemory> memory,
+                                                   uint32_t vcpus,
+                                                   std::vector<x86::CpuidEntry> cpuid);
+  // A machine in a saved state. Its memory is the saved one. FailedPrecondition where this host
+  // cannot run it, before any KVM call.
+  static StatusOr<std::unique_ptr<Machine>> restore(std::shared_ptr<const Kvm> kvm,
+                                                    std::unique_ptr<GuestMemory> memory,
+                                                    const MachineState& state);
+  // Stops the vCPUs.
+  ~Machine();
+
+  GuestMemory& memory() { return *memory_; }
+  // For devices; only before the first resume().
+  Bus& mmio() { return handler_.mmio(); }
+  Bus& pio() { return handler_.pio(); }
+  // The interrupt line of pin `gsi` < x86::kIoApicPins. Lives as long as the machine.
+  IrqLine& irq(uint32_t gsi) { return lines_.at(gsi); }
+
+  // Points vCPU 0 at a kernel's entry.
+  Status set_entry(const x86::EntryState& entry);
+  // Runs `function` on a vCPU's thread while it is paused.
+  Status with_vcpu(uint32_t vcpu, const std::function<Status(Vcpu&)>& function);
+
+  // All vCPUs start, or go on. FailedPrecondition once ended.
+  Status resume();
+  // Returns when no vCPU runs. FailedPrecondition when the machine has ended.
+  Status pause();
+  // Ends the machine; returns when no vCPU runs. Any number of times, from any thread but a vCPU's.
+  void stop();
+  // Ends the machine with this reason without waiting; for devices, on a vCPU thread (power off,
+  // reset).
+  void request_end(MachineEnd end);
+
+  // While paused.
+  StatusOr<MachineState> save();
+
+  // Why it ended; nothing while it lives.
+  std::optional<MachineEnd> end() const;
+  // Waits for the end until `deadline_ns` on CLOCK_MONOTONIC (0: for ever).
+  std::optional<MachineEnd> wait_end(uint64_t deadline_ns) const;
+  // `function` is called once, on a thread of Ramet, as soon as the machine has ended; at once when
+  // it has already.
+  void on_end(std::function<void(const MachineEnd&)> function);
+
+  uint32_t vcpus() const { return static_cast<uint32_t>(vcpus_.size()); }
+  // The earliest first_exit_ns() of the vCPUs; 0 before it.
+  uint64_t first_exit_ns() const;
+  uint64_t exits() const;
+  const MachineTimes& times() const { return times_; }
+  // CPUID feature bits that KVM set although the policy masks them; empty on hardware KVM.
+  const std::string& returned_cpuid_bits() const { return returned_cpuid_bits_; }
+
+ private:
+  class Line : public IrqLine {
+   public:
+    void trigger() override { ioapic->pulse(gsi); }
+    x86::Ioapic* ioapic = nullptr;
+    uint32_t gsi = 0;
+  };
+
+  Machine(std::shared_ptr<const Kvm> kvm, std::unique_ptr<GuestMemory> memory)
+      : kvm_(std::move(kvm)), memory_(std::move(memory)) {}
+  static StatusOr<std::unique_ptr<Machine>> make(std::shared_ptr<const Kvm> kvm,
+                                                 std::unique_ptr<GuestMemory> memory,
+                                                 std::vector<x86::CpuidEntry> cpuid);
+  Status make_ioapic(std::unique_ptr<x86::Ioapic> ioapic);
+  StatusOr<std::vector<std::unique_ptr<Vcpu>>> make_vcpus(uint32_t count);
+  Status check_cpuid(const Vcpu& vcpu, std::span<const x86::CpuidEntry> asked);
+  Status start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus);
+
+  const std::shared_ptr<const Kvm> kvm_;
+  const std::unique_ptr<GuestMemory> memory_;
+  std::vector<x86::CpuidEntry> cpuid_;
+  std::unique_ptr<Vm> vm_;
+  std::unique_ptr<x86::Ioapic> ioapic_;
+  std::array<Line, x86::kIoApicPins> lines_;
+  ExitHandler handler_;
+  MachineTimes times_;
+  std::string returned_cpuid_bits_;
+
+  mutable std::mutex mutex_;
+  mutable std::condition_variable ended_;
+  std::optional<MachineEnd> end_;
+  std::vector<std::function<void(const MachineEnd&)>> end_listeners_;
+
+  std::vector<std::unique_ptr<VcpuThread>> vcpus_;  // last: their threads use all of the above
+};
+
+}  // namespace ramet
+
+#endif  // RAMET_VMM_MACHINE_MACHINE_H_

@@ -1,0 +1,28 @@
+// MachineEnd: why a machine stopped for good, as plain data.
+//
+// Thread rule: plain values.
+#ifndef RAMET_VMM_MACHINE_MACHINE_END_H_
+#define RAMET_VMM_MACHINE_MACHINE_END_H_
+
+#include <cstdint>
+#include <string>
+
+namespace ramet {
+
+enum class EndReason : uint8_t {
+  kPowerOff,     // the guest asked for it
+  kReset,        // the guest asked for a reset; a sandbox is not rebooted
+  kTripleFault,  // the guest faulted while handling a double fault
+  kGuestFault,   // the guest did something that KVM or the machine cannot go on from
+  kHostError,    // a call of the host failed
+  kStopped,      // stop() was called
+};
+
+struct MachineEnd {
+  EndReason reason = EndReason::kStopped;
+  std::string detail;
+};
+
+}  // namespace ramet
+
+#endif  // RAMET_VMM_MACHINE_MACHINE_END_H_

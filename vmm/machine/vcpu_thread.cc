@@ -1,0 +1,188 @@
+#include "vmm/machine/vcpu_thread.h"
+
+#include <chrono>
+#include <csignal>
+
+#include <absl/strings/str_format.h>
+
+#include "vmm/base/clock.h"
+
+namespace ramet {
+namespace {
+
+// Above the real-time signals that the C library keeps for itself; its default action is never
+// taken, because the signal is consumed while blocked.
+int kick_signal() { return SIGRTMIN + 6; }
+
+// A kick is level-triggered by immediate_exit, so one is enough; it is repeated in case the
+// embedder ignores the signal process-wide at that moment.
+constexpr std::chrono::milliseconds kKickAgain(5);
+
+void consume_kicks() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, kick_signal());
+  const timespec now = {};
+  while (::sigtimedwait(&set, nullptr, &now) > 0) {
+  }
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<VcpuThread>> VcpuThread::start(std::unique_ptr<Vcpu> vcpu,
+                                                        const ExitHandler& handler, OnEnd on_end) {
+  RAMET_RETURN_IF_ERROR(vcpu->unblock_in_run(kick_signal()));
+  const std::string name = absl::StrFormat("ramet-vcpu%d", vcpu->id());
+  std::unique_ptr<VcpuThread> self(new VcpuThread(std::move(vcpu), handler, std::move(on_end)));
+  RAMET_ASSIGN_OR_RETURN(self->thread_,
+                         Thread::start(name, [thread = self.get()] { thread->body(); }));
+  return self;
+}
+
+VcpuThread::~VcpuThread() {
+  if (thread_ != nullptr) {
+    stop();
+    thread_->join();
+  }
+}
+
+void VcpuThread::body() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&] { return wish_ != Wish::kPause || call_ != nullptr; });
+    if (call_ != nullptr) {
+      serve_call(&lock);
+      continue;
+    }
+    if (wish_ == Wish::kStop) {
+      break;
+    }
+    phase_ = Phase::kRunning;
+    changed_.notify_all();
+    lock.unlock();
+    run_guest();
+    lock.lock();
+    if (phase_ == Phase::kEnded) {
+      break;
+    }
+    phase_ = Phase::kPaused;
+    changed_.notify_all();
+  }
+  phase_ = Phase::kEnded;
+  changed_.notify_all();
+}
+
+void VcpuThread::run_guest() {
+  while (wish_.load(std::memory_order_seq_cst) == Wish::kRun) {
+    const StatusOr<VcpuExit> exit = vcpu_->run();
+    exits_.fetch_add(1, std::memory_order_relaxed);
+    if (first_exit_ns_.load(std::memory_order_relaxed) == 0) {
+      first_exit_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+    }
+    if (!exit.ok()) {
+      return end({EndReason::kHostError, std::string(exit.status().ToString())});
+    }
+    if (exit->kind == ExitKind::kInterrupted) {
+      consume_kicks();
+      // Before the wish is looked at again: a request that comes after this sets it anew.
+      vcpu_->clear_exit_request();
+    } else if (auto reason = handler_.handle(*exit)) {
+      return end(std::move(*reason));
+    }
+  }
+  if (wish_.load() == Wish::kStop) {
+    return;
+  }
+  const Status status = vcpu_->complete_pending_exit();
+  consume_kicks();
+  if (!status.ok()) {
+    end({EndReason::kHostError, std::string(status.ToString())});
+  }
+}
+
+// The listener first: whoever sees kEnded may destroy what the listener uses.
+void VcpuThread::end(MachineEnd end) {
+  on_end_(std::move(end));
+  const std::lock_guard lock(mutex_);
+  phase_ = Phase::kEnded;
+  changed_.notify_all();
+}
+
+void VcpuThread::serve_call(std::unique_lock<std::mutex>* lock) {
+  const auto* function = call_;
+  lock->unlock();
+  Status result = (*function)(*vcpu_);
+  lock->lock();
+  call_result_ = std::move(result);
+  call_ = nullptr;
+  changed_.notify_all();
+}
+
+void VcpuThread::kick() {
+  vcpu_->request_exit();
+  // A thread that is ending cannot be signalled, and need not be.
+  thread_->signal(kick_signal()).IgnoreError();
+}
+
+void VcpuThread::make_wish(Wish wish) {
+  const std::lock_guard lock(mutex_);
+  if (wish_ == Wish::kStop || phase_ == Phase::kEnded) {
+    return;
+  }
+  wish_.store(wish, std::memory_order_seq_cst);
+  if (phase_ == Phase::kRunning) {
+    kick();
+  }
+  changed_.notify_all();
+}
+
+Status VcpuThread::resume() {
+  const std::lock_guard lock(mutex_);
+  if (wish_ == Wish::kStop || phase_ == Phase::kEnded) {
+    return absl::FailedPreconditionError("resume a vCPU that has ended");
+  }
+  if (phase_ == Phase::kPaused) {
+    vcpu_->clear_exit_request();
+  }
+  wish_.store(Wish::kRun, std::memory_order_release);
+  changed_.notify_all();
+  return Status();
+}
+
+void VcpuThread::request_pause() { make_wish(Wish::kPause); }
+
+void VcpuThread::wait_paused() {
+  std::unique_lock lock(mutex_);
+  const auto out = [&] { return phase_ != Phase::kRunning || wish_ == Wish::kRun; };
+  while (!changed_.wait_for(lock, kKickAgain, out)) {
+    kick();
+  }
+}
+
+void VcpuThread::request_stop() { make_wish(Wish::kStop); }
+
+void VcpuThread::stop() {
+  request_stop();
+  std::unique_lock lock(mutex_);
+  while (!changed_.wait_for(lock, kKickAgain, [&] { return phase_ == Phase::kEnded; })) {
+    kick();
+  }
+}
+
+Status VcpuThread::call(const std::function<Status(Vcpu&)>& function) {
+  std::unique_lock lock(mutex_);
+  if (phase_ != Phase::kPaused || wish_ != Wish::kPause || call_ != nullptr) {
+    return absl::FailedPreconditionError("a vCPU's registers can be reached while it is paused");
+  }
+  call_ = &function;
+  changed_.notify_all();
+  changed_.wait(lock, [&] { return call_ != &function; });
+  return call_result_;
+}
+
+VcpuThread::Phase VcpuThread::phase() const {
+  const std::lock_guard lock(mutex_);
+  return phase_;
+}
+
+}  // namespace ramet

@@ -1,0 +1,92 @@
+// VcpuThread: one vCPU and the thread that runs it, as a state machine.
+//
+//              resume()                    pause()
+//   kPaused ------------> kRunning ------------------> kPaused
+//      |                     | the guest or the host ends it
+//      | stop()              v
+//      +----------------> kEnded <---- stop()
+//
+// Thread rule: resume(), pause(), stop(), call() from any thread but the vCPU's own; request_stop()
+// from any. Invariant: outside kRunning the vCPU is not in KVM_RUN and no MMIO or PIO of it is half
+// done. No signal handler is installed: the kick signal is open only inside KVM_RUN and consumed
+// with sigtimedwait.
+#ifndef RAMET_VMM_MACHINE_VCPU_THREAD_H_
+#define RAMET_VMM_MACHINE_VCPU_THREAD_H_
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "vmm/base/thread.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/machine/exit_handler.h"
+
+namespace ramet {
+
+class VcpuThread {
+ public:
+  enum class Phase : uint8_t { kPaused, kRunning, kEnded };
+  // Called on the vCPU thread, once, when the guest or the host ended it.
+  using OnEnd = std::function<void(MachineEnd)>;
+
+  // Starts the thread, paused. `handler` must outlive it.
+  static StatusOr<std::unique_ptr<VcpuThread>> start(std::unique_ptr<Vcpu> vcpu,
+                                                     const ExitHandler& handler, OnEnd on_end);
+  // Stops and joins.
+  ~VcpuThread();
+
+  // FailedPrecondition once ended.
+  Status resume();
+  // Two steps, so that all vCPUs of a machine leave the guest at the same time: ask all, then wait
+  // for each.
+  void request_pause();
+  // Returns when the vCPU is paused or ended.
+  void wait_paused();
+
+  // Ends it; returns when the thread has left its loop.
+  void stop();
+  // The same without waiting.
+  void request_stop();
+
+  // Runs `function` on the vCPU's thread while it is paused, and waits for it. FailedPrecondition
+  // otherwise.
+  Status call(const std::function<Status(Vcpu&)>& function);
+
+  Phase phase() const;
+  // CLOCK_MONOTONIC of the first exit, 0 before it: the first moment at which the guest is known to
+  // have run.
+  uint64_t first_exit_ns() const { return first_exit_ns_.load(std::memory_order_relaxed); }
+  uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
+
+ private:
+  enum class Wish : uint8_t { kPause, kRun, kStop };
+
+  VcpuThread(std::unique_ptr<Vcpu> vcpu, const ExitHandler& handler, OnEnd on_end)
+      : vcpu_(std::move(vcpu)), handler_(handler), on_end_(std::move(on_end)) {}
+  void body();
+  // Runs the guest until the wish changes or it ends.
+  void run_guest();
+  void end(MachineEnd end);
+  void serve_call(std::unique_lock<std::mutex>* lock);
+  void kick();
+  void make_wish(Wish wish);
+
+  const std::unique_ptr<Vcpu> vcpu_;
+  const ExitHandler& handler_;
+  const OnEnd on_end_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  Phase phase_ = Phase::kPaused;
+  std::atomic<Wish> wish_{Wish::kPause};
+  const std::function<Status(Vcpu&)>* call_ = nullptr;
+  Status call_result_;
+  std::atomic<uint64_t> first_exit_ns_{0};
+  std::atomic<uint64_t> exits_{0};
+  std::unique_ptr<Thread> thread_;  // last: it uses all of the above
+};
+
+}  // namespace ramet
+
+#endif  // RAMET_VMM_MACHINE_VCPU_THREAD_H_

@@ -43,8 +43,8 @@ struct VcpuExit {
   bool is_write = false;
   uint64_t address = 0;  // MMIO address or I/O port
   uint32_t size = 0;     // bytes of one access: 1, 2, 4 or 8
-  std::span<std::byte>
-      data;  // `size` bytes, or several times that for string I/O; filled by the reader
+  // `size` bytes, or several times that for string I/O; a reader fills it.
+  std::span<std::byte> data = {};
   std::string detail = {};
 };
 

@@ -16,14 +16,6 @@
 
 namespace ramet {
 
-// close() is not repeated: on Linux the descriptor is gone even after EINTR.
-void UniqueFd::reset() {
-  if (fd_ >= 0) {
-    ::close(fd_);
-    fd_ = -1;
-  }
-}
-
 namespace sys {
 namespace {
 

@@ -1,0 +1,113 @@
+// Options of templates, forks and commands: aggregates with a default for every field, safe as they
+// are.
+//
+// Thread rule: plain values.
+#ifndef RAMET_OPTIONS_H_
+#define RAMET_OPTIONS_H_
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sandbox {
+
+class Engine;
+
+// Which kernel a template boots: a Linux bzImage or ELF vmlinux with the modules that belong to it.
+struct Kernel {
+  // Path of the image. Empty: found in `tree`.
+  std::string image = {};
+  // Directory that holds lib/modules/VERSION (or usr/lib/modules/VERSION), as `dpkg -x` of a kernel
+  // package leaves it. Empty: "/".
+  std::string tree = {};
+
+  // The newest kernel installed on this host (/boot/vmlinuz-* with its modules).
+  static Kernel host_default() { return {}; }
+  // The kernel of an unpacked Debian package.
+  static Kernel from_tree(std::string directory) {
+    return {.image = {}, .tree = std::move(directory)};
+  }
+};
+
+// What Template::build is at, for a progress bar.
+struct BuildProgress {
+  std::string_view step;  // "boot"; valid during the call
+  uint32_t done = 0;      // steps that are finished
+  uint32_t total = 0;     // steps in all
+};
+
+struct TemplateOptions {
+  Kernel kernel = {};
+  // Root file system image (ext4, erofs or squashfs), attached read-only and shared by all forks;
+  // the file must stay where it is and as it is for as long as the template is used. Empty: the
+  // guest has nothing but the agent.
+  std::string rootfs = {};
+  // A command run before the freeze, so that what it loads is warm in every fork: argv. Empty:
+  // none.
+  std::vector<std::string> warmup = {};
+  // Further ones, run after it in order.
+  std::vector<std::vector<std::string>> more_warmups = {};
+  // Guest memory: a multiple of 4 KiB.
+  uint64_t memory_bytes = uint64_t{256} << 20;
+  uint32_t vcpus = 1;  // 1 to 8
+  // Size of the scratch disk that takes what the guest writes to its file system. 0: no disk;
+  // writes stay in guest memory.
+  uint64_t scratch_bytes = uint64_t{1} << 30;
+  // Limits for the boot and for each warm-up command.
+  std::chrono::milliseconds boot_timeout = std::chrono::seconds(60);
+  std::chrono::milliseconds warmup_timeout = std::chrono::seconds(300);
+  // Appended to the kernel's command line.
+  std::string extra_command_line = {};
+  // Takes the guest's console, as it comes, on a Ramet thread. Must not block.
+  std::function<void(std::string_view)> console = {};
+  // Called on the calling thread at the start of each step.
+  std::function<void(const BuildProgress&)> progress = {};
+  // The engine to use. None: one of the template's own.
+  std::shared_ptr<Engine> engine = {};
+};
+
+struct LoadOptions {
+  // The root file system image where it is now. Empty: where it was when the template was saved.
+  std::string rootfs = {};
+  std::shared_ptr<Engine> engine = {};
+};
+
+struct ForkOptions {
+  // The guest's host name. Empty: "ramet-" and 8 hexadecimal digits, new for each fork.
+  std::string hostname = {};
+  // Until the fork has acknowledged its fresh randomness; then fork() fails.
+  std::chrono::milliseconds ready_timeout = std::chrono::seconds(30);
+  // Takes the guest's console, as it comes, on a Ramet thread. Must not block.
+  std::function<void(std::string_view)> console = {};
+};
+
+struct ExecOptions {
+  // Environment: NAME=value. None: PATH, HOME, LANG and TERM with plain values.
+  std::optional<std::vector<std::string>> env = {};
+  // Working directory in the guest.
+  std::string cwd = "/";
+  // User to run as: a name of the guest's /etc/passwd, or "UID" or "UID:GID". Empty: root.
+  std::string user = {};
+  // What the command reads from its standard input, when `stdin_fd` is -1.
+  std::string stdin_data = {};
+  // A descriptor of the caller's to read standard input from, as it comes; not closed. -1:
+  // `stdin_data`.
+  int stdin_fd = -1;
+  // Take output as it comes, on the calling thread. None: captured into the result.
+  std::function<void(std::string_view)> on_stdout = {};
+  std::function<void(std::string_view)> on_stderr = {};
+  // Captured output beyond this is dropped and the result says so; for each of the two streams.
+  size_t capture_bytes = size_t{8} << 20;
+  // Then the command's whole process group is killed. 0: no limit.
+  std::chrono::milliseconds timeout = std::chrono::seconds(60);
+};
+
+}  // namespace sandbox
+
+#endif  // RAMET_OPTIONS_H_

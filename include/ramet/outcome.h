@@ -1,0 +1,61 @@
+// Outcomes: what a guest did, as opposed to errors, which are what the library could not do.
+//
+// Thread rule: plain values.
+#ifndef RAMET_OUTCOME_H_
+#define RAMET_OUTCOME_H_
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace sandbox {
+
+struct ExecResult {
+  // 0 to 255 as the command exited; 127 command not found, 126 not executable, 128 + signal when a
+  // signal ended it.
+  int exit_code = 0;
+  // The signal that ended it; 0: none.
+  int signal = 0;
+  // The timeout was hit and the command's process group killed.
+  bool timed_out = false;
+  std::string stdout_data = {};
+  std::string stderr_data = {};
+  bool stdout_truncated = false;
+  bool stderr_truncated = false;
+  std::chrono::nanoseconds wall_time = {};
+
+  bool ok() const { return exit_code == 0 && signal == 0 && !timed_out; }
+};
+
+enum class State : uint8_t {
+  kRunning,
+  kPaused,
+  kPoisoned,  // the guest broke a rule; nothing but kill() is legal
+  kGone,
+};
+std::string_view state_name(State state);
+
+// The five clocks of a fork, each from the call of fork(); nothing where it has not happened (yet).
+struct ForkClocks {
+  std::optional<std::chrono::nanoseconds> shell_ready = {};  // the machine is made and restored
+  std::optional<std::chrono::nanoseconds> first_guest_instruction = {};  // its first exit was seen
+  std::optional<std::chrono::nanoseconds> first_agent_reply = {};        // reseeded and answering
+  std::optional<std::chrono::nanoseconds> exec_done = {};                // the first command's exit
+  std::optional<std::chrono::nanoseconds> teardown_done = {};  // from kill() or destruction instead
+};
+
+struct Metrics {
+  ForkClocks clocks = {};
+  uint64_t vcpu_exits = 0;
+  uint64_t vsock_bytes_in = 0;   // guest to host
+  uint64_t vsock_bytes_out = 0;  // host to guest
+  uint64_t disk_bytes_read = 0;
+  uint64_t disk_bytes_written = 0;
+  uint64_t private_disk_bytes = 0;  // what this sandbox's scratch disk holds for itself
+};
+
+}  // namespace sandbox
+
+#endif  // RAMET_OUTCOME_H_

@@ -1,0 +1,40 @@
+// Reason: what kind of trouble an error is, for programs that act on it. Carried in the payload of
+// an absl::Status.
+//
+// Thread rule: pure functions.
+#ifndef RAMET_REASON_H_
+#define RAMET_REASON_H_
+
+#include <cstdint>
+#include <string_view>
+
+#include <absl/status/status.h>
+
+namespace sandbox {
+
+enum class Reason : uint8_t {
+  kNone = 0,              // the status carries no reason
+  kKvmMissing = 1,        // the host has no KVM device
+  kKvmDenied = 2,         // it has one, but this process may not open it
+  kKvmUnfit = 3,          // its KVM lacks something Ramet cannot do without
+  kBadKernel = 4,         // the kernel image is none, is cut short, or does not fit
+  kBadImage = 5,          // the root file system image is missing, empty or unreadable
+  kBadTemplate = 6,       // a template directory is damaged or incomplete
+  kIncompatible = 7,      // a good template that this host cannot run
+  kGuestDied = 8,         // the guest powered off, crashed or faulted
+  kGuestHung = 9,         // the guest did not answer in time
+  kGuestMisbehaved = 10,  // the guest broke the protocol with the host; the sandbox is poisoned
+  kProcessesAlive = 11,   // a template cannot be frozen while processes live in it
+  kKilled = 12,           // kill() was called
+  kReseedFailed = 13,     // the guest did not acknowledge its fresh randomness
+};
+
+// The reason in `status`; kNone when there is none.
+Reason reason_of(const absl::Status& status);
+
+// "guest_died"; for logs and JSON.
+std::string_view reason_name(Reason reason);
+
+}  // namespace sandbox
+
+#endif  // RAMET_REASON_H_

@@ -84,9 +84,8 @@ class VsockStream {
 
  private:
   const std::shared_ptr<vsock::Core> core_;
-  std::shared_ptr<vsock::Connection> connection_;  // null after close()
-  const uint32_t host_port_;
-  const uint32_t guest_port_;
+  const std::shared_ptr<vsock::Connection> connection_;
+  bool closed_ = false;  // with the core's mutex, as wake() may come at any time
 };
 
 }  // namespace ramet

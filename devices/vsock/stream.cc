@@ -46,11 +46,8 @@ VsockStream::VsockStream(std::shared_ptr<Core> core, std::shared_ptr<Connection>
     : core_(std::move(core)), connection_(std::move(connection)) {}
 
 VsockStream::~VsockStream() {
-  if (connection_ != nullptr) {
-    const Core::Lock lock = core_->lock();
-    if (closed_) {
-      return closed_error();
-    }
+  const Core::Lock lock = core_->lock();
+  if (!closed_) {
     connection_->abort();
     core_->push(connection_.get());
   }
@@ -121,14 +118,9 @@ StatusOr<VsockReadiness> VsockStream::wait(bool want_write, uint64_t deadline_ns
 }
 
 void VsockStream::wake() {
-  if (connection_ != nullptr) {
-    const Core::Lock lock = core_->lock();
-    if (closed_) {
-      return closed_error();
-    }
-    connection_->woken = true;
-    connection_->changed.notify_all();
-  }
+  const Core::Lock lock = core_->lock();
+  connection_->woken = true;
+  connection_->changed.notify_all();
 }
 
 Status VsockStream::wait_connected(uint64_t deadline_ns) {

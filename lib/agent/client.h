@@ -9,13 +9,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "lib/agent/conversation.h"
 #include "lib/agent/stream.h"
 #include "lib/agent/wire.h"
 #include "vmm/base/status.h"
@@ -75,11 +75,6 @@ struct ExecOutcome {
   bool stderr_truncated = false;
 };
 
-struct AgentInfo {
-  std::string kernel_release;
-  std::string build_id;
-};
-
 // 64 bytes of fresh host entropy, a fresh generation id, the host's wall clock, and a fresh
 // machine-id; `hostname` as given.
 StatusOr<wire::Reseed> make_reseed(std::string hostname);
@@ -88,10 +83,11 @@ StatusOr<wire::Reseed> make_reseed(std::string hostname);
 // the connection was reset or ended early, Cancelled when the stream was, DataLoss when the guest
 // sent what is no message or one out of turn, FailedPrecondition when the agent is frozen and
 // waits for its reseed or speaks another version, Internal when it reports a failure of its own.
-// After an error the conversation is over: every later call gives FailedPrecondition.
+// After an error the conversation is over: every later call gives FailedPrecondition. Destroying
+// the client resets the connection, and that kills a command that still runs.
 class AgentClient {
  public:
-  explicit AgentClient(std::unique_ptr<ByteStream> stream) : stream_(std::move(stream)) {}
+  explicit AgentClient(std::unique_ptr<ByteStream> stream) : conversation_(std::move(stream)) {}
 
   // Waits for the agent's Hello. Optional on connections that we opened: the other calls send and
   // check Hellos on their own without a round trip. On the connection that the agent opened to
@@ -113,23 +109,16 @@ class AgentClient {
   StatusOr<ExecOutcome> exec(const ExecSpec& spec);
 
   // Any thread: lets a running exec() look at its StdinSource again.
-  void wake() { stream_->wake(); }
+  void wake() { conversation_.wake(); }
 
  private:
   Status start_request();
-  Status send(const wire::Message& message);
-  Status flush(uint64_t deadline_ns);
-  StatusOr<wire::Message> receive(uint64_t deadline_ns);
+  StatusOr<wire::Message> request(const wire::Message& message, uint64_t deadline_ns);
+  // Passes `status` on; an error ends the conversation.
+  Status finish(Status status);
 
-  std::unique_ptr<ByteStream> stream_;
-  wire::FrameReader reader_;
-  std::vector<std::byte> inbox_;  // read from the stream, not yet cut into frames
-  size_t inbox_used_ = 0;
-  std::vector<std::byte> outbox_;  // frames not yet written
-  size_t outbox_used_ = 0;
-  bool hello_sent_ = false;
+  Conversation conversation_;
   bool over_ = false;
-  std::optional<AgentInfo> agent_;
 };
 
 }  // namespace ramet

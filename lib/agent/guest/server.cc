@@ -1,0 +1,191 @@
+#include "lib/agent/guest/server.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "lib/agent/guest/log.h"
+#include "lib/agent/guest/vsock.h"
+
+namespace ramet::guest {
+Server::Server(Machine& machine, ServerOptions options)
+    : machine_(machine), options_(std::move(options)), cgroups_(options_.cgroup_parent) {}
+
+// Connections abandon their commands, so they go first.
+Server::~Server() {
+  connections_.clear();
+  running_.clear();
+}
+
+std::string Server::open(UniqueFd listener) {
+  listener_ = std::move(listener);
+  sigset_t child;
+  ::sigemptyset(&child);
+  ::sigaddset(&child, SIGCHLD);
+  ::sigprocmask(SIG_BLOCK, &child, nullptr);
+  signals_ = UniqueFd(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!loop_.open() || !signals_.valid() ||
+      !listener_watch_.start(loop_, listener_.get(), EPOLLIN, [this](uint32_t) { accept_one(); }) ||
+      !signals_watch_.start(loop_, signals_.get(), EPOLLIN, [this](uint32_t) { reap(); })) {
+    return errno_text("make the event loop", errno);
+  }
+  return {};
+}
+
+std::string Server::run(UniqueFd listener) {
+  if (std::string trouble = open(std::move(listener)); !trouble.empty()) {
+    return trouble;
+  }
+  while (loop_.run_once(next_deadline_ns())) {
+    tick();
+    collect();
+  }
+  return errno_text("wait for events", errno);
+}
+
+void Server::accept_one() {
+  sockaddr_storage peer = {};
+  socklen_t size = sizeof(peer);
+  UniqueFd socket(::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&peer), &size,
+                            SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (!socket.valid() || !is_host(peer)) {
+    return;  // gone again before we came, or none of ours
+  }
+  const bool busy = connections_.size() >= kMaxConnections;
+  connections_.push_back(std::make_unique<Connection>(loop_, *this, std::move(socket)));
+  connections_.back()->start(options_.hello);
+  if (busy) {
+    connections_.back()->refuse(wire::ErrorCode::kBusy, "too many connections");
+  }
+}
+
+void Server::reap() {
+  signalfd_siginfo info;
+  while (::read(signals_.get(), &info, sizeof(info)) == sizeof(info)) {
+  }
+  int status = 0;
+  // As init we also reap orphans, which are in nobody's list.
+  for (pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0;
+       pid = ::waitpid(-1, &status, WNOHANG)) {
+    const auto entry = std::ranges::find_if(
+        running_, [pid](const Running& each) { return each.command->pid() == pid; });
+    if (entry != running_.end()) {
+      entry->command->on_exited(status);
+    }
+  }
+}
+
+void Server::tick() {
+  const uint64_t now = now_ns();
+  for (Running& each : running_) {
+    each.command->on_clock(now);
+  }
+}
+
+uint64_t Server::next_deadline_ns() const {
+  uint64_t earliest = 0;
+  for (const Running& each : running_) {
+    const uint64_t deadline = each.command->next_deadline_ns();
+    if (deadline != 0 && (earliest == 0 || deadline < earliest)) {
+      earliest = deadline;
+    }
+  }
+  return earliest;
+}
+
+// Deletes what ended, outside every handler.
+void Server::collect() {
+  for (Running& each : running_) {
+    if (each.command->finished() && each.connection != nullptr) {
+      if (!each.connection->dead()) {
+        each.connection->on_command_finished();
+      }
+      each.connection = nullptr;
+    }
+  }
+  for (const auto& connection : connections_) {
+    if (connection->dead()) {
+      for (Running& each : running_) {
+        each.connection = each.connection == connection.get() ? nullptr : each.connection;
+      }
+    }
+  }
+  std::erase_if(connections_, [](const auto& connection) { return connection->dead(); });
+  std::erase_if(running_, [](const Running& each) { return each.command->finished(); });
+}
+
+bool Server::serves(const wire::Message& message) const {
+  return !frozen_ || std::holds_alternative<wire::Reseed>(message);
+}
+
+Command* Server::start_command(Connection& connection, const wire::ExecRequest& request) {
+  if (running_.size() >= kMaxCommands) {
+    connection.refuse(wire::ErrorCode::kBusy, "too many commands");
+    return nullptr;
+  }
+  running_.push_back({std::make_unique<Command>(loop_, cgroups_, connection), &connection});
+  Command& command = *running_.back().command;
+  command.start(request, options_.etc);
+  return &command;
+}
+
+void Server::control(Connection& connection, const wire::Message& message) {
+  if (const auto* ping = std::get_if<wire::Ping>(&message)) {
+    connection.send(wire::Pong{ping->token});
+  } else if (const auto* reseed_request = std::get_if<wire::Reseed>(&message)) {
+    reseed(connection, *reseed_request);
+  } else if (std::holds_alternative<wire::Freeze>(message)) {
+    freeze(connection);
+  } else if (std::holds_alternative<wire::Poweroff>(message)) {
+    machine_.power_off();
+  } else {
+    connection.refuse(wire::ErrorCode::kProtocol, "a message that is no request");
+  }
+}
+
+void Server::reseed(Connection& connection, const wire::Reseed& reseed) {
+  const std::string trouble = machine_.reseed(reseed);
+  if (!trouble.empty()) {
+    frozen_ = true;  // whatever it was before: this generator is not to be trusted
+    log(trouble);
+    connection.refuse(wire::ErrorCode::kReseedFailed, trouble);
+    return;
+  }
+  frozen_ = false;
+  connection.send(wire::ReseedAck{reseed.generation});
+}
+
+void Server::freeze(Connection& connection) {
+  reap();
+  const auto live = machine_.live_processes();
+  if (!live) {
+    connection.refuse(wire::ErrorCode::kInternal, "the processes cannot be listed");
+    return;
+  }
+  wire::FreezeReply reply;
+  reply.live_count = static_cast<uint32_t>(live->size());
+  reply.processes.assign(live->begin(),
+                         live->begin() + static_cast<std::ptrdiff_t>(
+                                             std::min(live->size(), wire::kMaxListedProcesses)));
+  if (!live->empty()) {
+    connection.send(reply);
+    return;
+  }
+  frozen_ = true;
+  machine_.settle();
+  for (const auto& each : connections_) {
+    if (each.get() != &connection) {
+      each->close();
+    }
+  }
+  connection.send(reply);
+  connection.close_after_flush();
+}
+
+}  // namespace ramet::guest

@@ -28,12 +28,12 @@ using KernelImage = std::variant<BzImage, ElfImage>;
 StatusOr<KernelImage> parse_kernel(std::span<const std::byte> file, std::string_view name);
 
 struct LoadRequest {
-  KernelImage kernel;
-  uint64_t memory_bytes = 0;          // as x86::split_ram takes it
-  std::span<const std::byte> initrd;  // empty: none; else check_initrd() must accept it
-  std::string_view command_line;
+  KernelImage kernel = {};
+  uint64_t memory_bytes = 0;               // as x86::split_ram takes it
+  std::span<const std::byte> initrd = {};  // empty: none; else check_initrd() must accept it
+  std::string_view command_line = {};
   // Entropy for SETUP_RNG_SEED, 1 to kSetupDataMaxSize - 16 bytes; empty: none is passed.
-  std::span<const std::byte> rng_seed;
+  std::span<const std::byte> rng_seed = {};
   uint64_t rsdp_address = x86::kAcpiTablesAddress;  // 0: no ACPI
 };
 

@@ -43,7 +43,7 @@ StatusOr<std::vector<E820Entry>> e820_map(uint64_t memory_bytes);
 struct ZeroPageConfig {
   // The file's bytes from offset 0x1F1 to the end of its setup header; empty for an ELF kernel,
   // which gets a header of our own. What does not fit the structure is dropped.
-  std::span<const std::byte> setup_header;
+  std::span<const std::byte> setup_header = {};
   uint64_t memory_bytes = 0;
   uint64_t kernel_address = 0;
   uint64_t command_line_address = kCommandLineAddress;

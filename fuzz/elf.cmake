@@ -1,0 +1,1 @@
+ramet_fuzz_target(elf DEPS vmm/loader)

@@ -1,0 +1,1 @@
+ramet_fuzz_target(load_plan DEPS vmm/loader)

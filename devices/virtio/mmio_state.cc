@@ -65,7 +65,7 @@ Status MmioTransport::check_state(const TransportState& state) const {
   }
   const bool negotiated = (state.status & kStatusFeaturesOk) != 0;
   if (!in_order(state.status) || (negotiated && !features_acceptable(state.driver_features)) ||
-      (state.status == 0 && state.driver_features != 0)) {
+      ((state.status & kStatusDriver) == 0 && state.driver_features != 0)) {
     return absl::InvalidArgumentError(
         absl::StrFormat("status %#x with features %#x cannot have come about", state.status,
                         state.driver_features));

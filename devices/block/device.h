@@ -1,0 +1,98 @@
+// BlockDevice: virtio-blk (virtio 1.2, 5.2) with one queue over a Backend.
+//
+// Thread rule: as VirtioDevice. mutex_ guards the queue; requests of a backend that may block run
+// on the executor, at most kMaxJobs at a time, without the mutex. Invariant: every chain that was
+// popped is pushed exactly once, unless the device failed or was reset; quiesced means no job is in
+// flight.
+#ifndef RAMET_DEVICES_BLOCK_DEVICE_H_
+#define RAMET_DEVICES_BLOCK_DEVICE_H_
+
+#include <array>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "devices/block/abi.h"
+#include "devices/block/backend.h"
+#include "devices/block/metrics.h"
+#include "devices/block/request.h"
+#include "devices/virtio/device.h"
+#include "devices/virtio/executor.h"
+
+namespace ramet::block {
+
+struct BlockOptions {
+  // What VIRTIO_BLK_T_GET_ID answers, cut to 20 bytes; udev shows it as the disk's serial.
+  std::string id;
+  // Runs what may block; outlives the device. Without one, everything runs on the vCPU thread.
+  virtio::Executor* executor = nullptr;
+};
+
+class BlockDevice final : public virtio::VirtioDevice {
+ public:
+  static constexpr uint16_t kQueueSize = 128;
+  static constexpr uint32_t kMaxJobs = 4;
+  // Of data that one notification moves on the vCPU thread; the rest goes to the executor.
+  static constexpr uint64_t kInlineBytes = 1 << 20;
+
+  static StatusOr<std::unique_ptr<BlockDevice>> create(std::unique_ptr<Backend> backend,
+                                                       const BlockOptions& options);
+  // The device that save() described: quiesced until resume(). FailedPrecondition when the backend
+  // has another size or writability; the id is the saved one.
+  static StatusOr<std::unique_ptr<BlockDevice>> create_from_state(std::unique_ptr<Backend> backend,
+                                                                  const BlockOptions& options,
+                                                                  std::span<const std::byte> state);
+  ~BlockDevice() override;
+
+  virtio::DeviceType type() const override { return virtio::DeviceType::kBlock; }
+  uint64_t features() const override;
+  std::span<const uint16_t> queue_max_sizes() const override;
+  void read_config(uint64_t offset, std::span<std::byte> into) override;
+  void write_config(uint64_t offset, std::span<const std::byte> from) override;
+  Status activate(virtio::Activation activation) override;
+  void notify(uint16_t index) override;
+  void reset() override;
+  void quiesce() override;
+  void resume() override;
+  StatusOr<virtio::SavedDevice> save() const override;
+  std::vector<virtio::Metric> metrics() const override { return metrics_.list(); }
+
+  Backend* backend() const { return backend_.get(); }
+
+ private:
+  BlockDevice(std::unique_ptr<Backend> backend, const BlockOptions& options);
+
+  // With mutex_ held:
+  void work(uint64_t inline_bytes);
+  Status pump(uint64_t inline_bytes);
+  StatusOr<bool> take_next(uint64_t* inline_bytes);
+  void signal_used();
+  void fail(const Status& why);
+  void wait_for_jobs(std::unique_lock<std::mutex>* lock);
+
+  void run_job(std::shared_ptr<Request> request);
+  ExecuteContext context() { return {backend_.get(), &id_, &metrics_}; }
+
+  const std::unique_ptr<Backend> backend_;
+  const DiskView disk_;
+  virtio::Executor* const executor_;
+  std::array<std::byte, kIdBytes> id_ = {};
+  BlockMetrics metrics_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable jobs_done_;
+  virtio::TransportEvents* events_ = nullptr;  // null while Inactive
+  std::optional<virtio::Queue> queue_;
+  uint32_t jobs_ = 0;
+  bool quiesced_ = false;
+  bool failed_ = false;
+  bool resetting_ = false;
+};
+
+}  // namespace ramet::block
+
+#endif  // RAMET_DEVICES_BLOCK_DEVICE_H_

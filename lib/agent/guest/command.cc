@@ -89,6 +89,7 @@ void Command::start(const wire::ExecRequest& request, const std::string& etc) {
   if (request.timeout_ms != 0) {
     timeout_at_ns_ = now_ns() + request.timeout_ms * kNsPerMs;
   }
+  stdin_offered_ = request.has_stdin;
   stdin_accepting_ = request.has_stdin;
   watch_pipes();
 }
@@ -153,7 +154,7 @@ void Command::close_output(Output& output) {
 }
 
 bool Command::on_stdin(std::span<const std::byte> data) {
-  if (stdin_eof_ || data.size() > window_) {
+  if (!stdin_offered_ || stdin_eof_ || data.size() > window_) {
     return false;
   }
   window_ -= data.size();
@@ -168,7 +169,7 @@ bool Command::on_stdin(std::span<const std::byte> data) {
 }
 
 bool Command::on_stdin_eof() {
-  if (stdin_eof_) {
+  if (!stdin_offered_ || stdin_eof_) {
     return false;
   }
   stdin_eof_ = true;

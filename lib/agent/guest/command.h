@@ -105,6 +105,7 @@ class Command {
   UniqueFd stdin_;
   Watch stdin_watch_;
   std::vector<std::byte> stdin_pending_;
+  bool stdin_offered_ = false;
   bool stdin_eof_ = false;  // the host said so
   bool stdin_accepting_ = false;
   size_t credit_ = 0;  // taken by the command, not yet given back

@@ -1,6 +1,6 @@
 #include "vmm/kvm/capabilities.h"
 
-#include <linux/kvm.h>
+#include "vmm/kvm/kvm_abi.h"
 
 namespace ramet {
 namespace {

@@ -2,7 +2,6 @@
 
 #include <cpuid.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 
 #include <algorithm>
 #include <string>
@@ -11,6 +10,7 @@
 
 #include "vmm/base/syscall.h"
 #include "vmm/kvm/capabilities.h"
+#include "vmm/kvm/kvm_abi.h"
 
 namespace ramet {
 namespace {

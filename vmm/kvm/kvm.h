@@ -33,6 +33,8 @@ class Kvm {
   bool is_intel() const { return is_intel_; }
   // KVM_CHECK_EXTENSION of KVM_CAP_`number`: 0 = not there.
   int capability(uint32_t number) const;
+  // KVM_CAP_TSC_DEADLINE_TIMER.
+  bool has_tsc_deadline() const { return has_tsc_deadline_; }
   // Bytes of the kvm_run mapping (KVM_GET_VCPU_MMAP_SIZE).
   uint64_t vcpu_mmap_bytes() const { return vcpu_mmap_bytes_; }
   // Bytes of KVM_GET_XSAVE2.
@@ -52,6 +54,7 @@ class Kvm {
   const UniqueFd fd_;
   KvmKind kind_ = KvmKind::kHardware;
   bool is_intel_ = false;
+  bool has_tsc_deadline_ = false;
   uint64_t vcpu_mmap_bytes_ = 0;
   uint32_t xsave_bytes_ = 0;
   std::vector<x86::CpuidEntry> supported_cpuid_;

@@ -1,7 +1,5 @@
 #include "vmm/kvm/vcpu.h"
 
-#include <linux/kvm.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -10,6 +8,7 @@
 #include <absl/strings/str_format.h>
 
 #include "vmm/base/syscall.h"
+#include "vmm/kvm/kvm_abi.h"
 
 namespace ramet {
 

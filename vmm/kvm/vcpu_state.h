@@ -6,8 +6,6 @@
 #ifndef RAMET_VMM_KVM_VCPU_STATE_H_
 #define RAMET_VMM_KVM_VCPU_STATE_H_
 
-#include <linux/kvm.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -15,6 +13,7 @@
 
 #include "vmm/base/status.h"
 #include "vmm/kvm/kvm.h"
+#include "vmm/kvm/kvm_abi.h"
 
 namespace ramet {
 

@@ -1,11 +1,10 @@
 #include "vmm/kvm/vm.h"
 
-#include <linux/kvm.h>
-
 #include <absl/strings/str_format.h>
 
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/syscall.h"
+#include "vmm/kvm/kvm_abi.h"
 
 namespace ramet {
 namespace {

@@ -1,0 +1,1 @@
+ramet_fuzz_target(agent_wire_host DEPS lib/agent)

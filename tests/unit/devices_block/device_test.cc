@@ -1,0 +1,156 @@
+#include <cerrno>
+#include <future>
+
+#include <catch2/catch.hpp>
+
+#include "devices/virtio/mmio.h"
+#include "tests/unit/devices_block/block_test_disk.h"
+
+using namespace ramet;
+using namespace ramet::testing;
+
+namespace {
+
+// A disk that may block, behind an executor that the test steps by hand.
+struct SlowMachine {
+  explicit SlowMachine(std::shared_ptr<const block::DiskFile> file) {
+    auto device = must(block::BlockDevice::create(std::make_unique<block::FileBackend>(file),
+                                                  {"slow", &executor}));
+    block = device.get();
+    transport =
+        must(virtio::MmioTransport::create(std::move(device), {memory.get(), &irq, nullptr}));
+    driver = std::make_unique<VirtioDriver>(memory.get(), transport.get());
+    REQUIRE(driver->bring_up());
+  }
+  std::vector<TestRequest> add_reads(int count) {
+    std::vector<TestRequest> requests;
+    for (int i = 0; i < count; ++i) {
+      requests.push_back(
+          add_request(driver.get(), block::kTypeIn, static_cast<uint64_t>(i), 512, true));
+    }
+    return requests;
+  }
+
+  ManualExecutor executor;
+  std::unique_ptr<GuestMemory> memory = make_guest_memory();
+  CountingIrq irq;
+  block::BlockDevice* block = nullptr;
+  std::unique_ptr<virtio::MmioTransport> transport;
+  std::unique_ptr<VirtioDriver> driver;
+};
+
+std::shared_ptr<const block::DiskFile> slow_file() {
+  return make_disk_file(64 * 512, block::Access::kReadWrite, false);
+}
+
+}  // namespace
+
+TEST_CASE("at most kMaxJobs requests are in flight, and each that ends starts the next") {
+  SlowMachine machine(slow_file());
+  const auto requests = machine.add_reads(10);
+  machine.driver->notify(0);
+  CHECK(machine.executor.waiting() == block::BlockDevice::kMaxJobs);
+  CHECK(machine.driver->queue(0).used_index() == 0);
+  CHECK(machine.executor.run_one());
+  CHECK(machine.executor.waiting() == block::BlockDevice::kMaxJobs);
+  CHECK(machine.driver->queue(0).used_index() == 1);
+  machine.executor.run_all();
+  CHECK(machine.driver->queue(0).used_index() == 10);
+  for (const TestRequest& request : requests) {
+    CHECK(status_of(*machine.driver, request) == 0);
+  }
+}
+
+TEST_CASE("quiesce waits for the requests in flight and starts no other until resume") {
+  SlowMachine machine(slow_file());
+  machine.add_reads(10);
+  machine.driver->notify(0);
+  auto quiesced = std::async(std::launch::async, [&] { machine.transport->quiesce(); });
+  CHECK(quiesced.wait_for(std::chrono::milliseconds(20)) == std::future_status::timeout);
+  machine.executor.run_all();
+  quiesced.get();
+  const uint16_t done = machine.driver->queue(0).used_index();
+  CHECK(done >= block::BlockDevice::kMaxJobs);
+  CHECK(done < 10);
+  CHECK(machine.transport->save().ok());
+  CHECK(machine.executor.waiting() == 0);
+  machine.transport->resume();
+  machine.executor.run_all();
+  CHECK(machine.driver->queue(0).used_index() == 10);
+}
+
+TEST_CASE("a chain that breaks the queue while others are in flight lets these end in silence") {
+  SlowMachine machine(slow_file());
+  machine.add_reads(3);
+  machine.driver->queue(0).make_available(0x7fff);
+  machine.driver->notify(0);
+  CHECK(machine.driver->needs_reset());
+  const uint64_t irqs = machine.irq.count();
+  machine.executor.run_all();
+  CHECK(machine.driver->queue(0).used_index() == 0);
+  CHECK(machine.irq.count() == irqs);
+  REQUIRE(machine.driver->bring_up());
+}
+
+TEST_CASE("host errors become I/O errors of their request, and the next one succeeds") {
+  SlowMachine machine(slow_file());
+  const auto fails_with = [&](sys::Call call, int error, uint32_t type, uint32_t bytes) {
+    sys::FaultPlan plan(call, 1, error);
+    plan.arm();
+    const TestRequest request =
+        add_request(machine.driver.get(), type, 0, bytes, type == block::kTypeIn);
+    machine.driver->notify(0);
+    machine.executor.run_all();
+    CHECK(plan.fired());
+    return status_of(*machine.driver, request);
+  };
+  CHECK(fails_with(sys::Call::kPread, EIO, block::kTypeIn, 512) == 1);
+  CHECK(fails_with(sys::Call::kPwrite, ENOSPC, block::kTypeOut, 512) == 1);
+  CHECK(fails_with(sys::Call::kFsync, EIO, block::kTypeFlush, 0) == 1);
+  CHECK_FALSE(machine.driver->needs_reset());
+  const auto requests = machine.add_reads(1);
+  machine.driver->notify(0);
+  machine.executor.run_all();
+  CHECK(status_of(*machine.driver, requests[0]) == 0);
+  CHECK(machine.driver->queue(0).used_index() == 4);
+}
+
+TEST_CASE("a disk file that was cut short gives I/O errors, not zeros and not a signal") {
+  const auto file = slow_file();
+  SlowMachine machine(file);
+  must(sys::ftruncate(file->fd(), 700, "cut"));
+  const TestRequest request = add_request(machine.driver.get(), block::kTypeIn, 0, 1024, true);
+  machine.driver->notify(0);
+  machine.executor.run_all();
+  CHECK(status_of(*machine.driver, request) == 1);
+}
+
+TEST_CASE("more data than one notification may move on the vCPU thread goes to the executor") {
+  ManualExecutor executor;
+  const auto memory = make_guest_memory(32 << 20);
+  CountingIrq irq;
+  auto device = must(block::BlockDevice::create(
+      std::make_unique<block::FileBackend>(make_disk_file(4 << 20)), {"fast", &executor}));
+  const auto transport =
+      must(virtio::MmioTransport::create(std::move(device), {memory.get(), &irq, nullptr}));
+  VirtioDriver driver(memory.get(), transport.get());
+  REQUIRE(driver.bring_up());
+  for (int i = 0; i < 40; ++i) {
+    add_request(&driver, block::kTypeIn, 0, 64 << 10, true);
+  }
+  driver.notify(0);
+  const uint16_t at_once = driver.queue(0).used_index();
+  CHECK(at_once == 15);  // 16 requests of 64 KiB with headers are just over kInlineBytes
+  executor.run_all();
+  CHECK(driver.queue(0).used_index() == 40);
+}
+
+TEST_CASE("images that are no disk are refused with their size") {
+  UniqueFd empty = must(create_memfd("empty", 0));
+  const auto status =
+      block::DiskFile::adopt(std::move(empty), "root.img", block::Access::kReadOnly, true).status();
+  CHECK(status.code() == absl::StatusCode::kInvalidArgument);
+  CHECK(status.message().find("root.img") != absl::string_view::npos);
+  CHECK(block::DiskFile::open("/nonexistent/root.img", block::Access::kReadOnly).status().code() ==
+        absl::StatusCode::kNotFound);
+}

@@ -88,14 +88,11 @@ StatusOr<VcpuExit> Vcpu::run() {
   return decode_exit();
 }
 
-Status Vcpu::complete_pending_exit() {
+StatusOr<VcpuExit> Vcpu::complete_pending_exit() {
   request_exit();
-  const sys::Result result = sys::ioctl(fd_.get(), KVM_RUN);
+  StatusOr<VcpuExit> exit = run();
   clear_exit_request();
-  if (result.ok() || result.error == EINTR) {
-    return Status();
-  }
-  return result.status(absl::StrFormat("KVM_RUN of vCPU %d with immediate_exit", id_));
+  return exit;
 }
 
 void Vcpu::request_exit() {

@@ -65,9 +65,11 @@ class Vcpu {
 
   // Enters the guest until it exits. Errors are the host's: the guest's own end is an exit.
   StatusOr<VcpuExit> run();
-  // Completes a PIO or MMIO that is still open, without running guest code, so that the state is
-  // whole.
-  Status complete_pending_exit();
+  // Completes a PIO or MMIO that is still open, without running guest code. Where the instruction
+  // has more accesses (a string, a store across a page), the next one comes back as an exit, to be
+  // handled and completed in turn; kInterrupted says that the state is whole. KVM leaves a string
+  // after 1,024 accesses at the latest (x86_emulate_insn, arch/x86/kvm/emulate.c).
+  StatusOr<VcpuExit> complete_pending_exit();
 
   // Makes the running or next run() return kInterrupted as soon as it sees it; a signal gets it out
   // of the guest.

@@ -76,9 +76,6 @@ void VcpuThread::run_guest() {
   while (wish_.load(std::memory_order_seq_cst) == Wish::kRun) {
     const StatusOr<VcpuExit> exit = vcpu_->run();
     exits_.fetch_add(1, std::memory_order_relaxed);
-    if (first_exit_ns_.load(std::memory_order_relaxed) == 0) {
-      first_exit_ns_.store(monotonic_ns(), std::memory_order_relaxed);
-    }
     if (!exit.ok()) {
       return end({EndReason::kHostError, std::string(exit.status().ToString())});
     }
@@ -86,17 +83,34 @@ void VcpuThread::run_guest() {
       consume_kicks();
       // Before the wish is looked at again: a request that comes after this sets it anew.
       vcpu_->clear_exit_request();
-    } else if (auto reason = handler_.handle(*exit)) {
+      continue;
+    }
+    if (first_exit_ns_.load(std::memory_order_relaxed) == 0) {
+      first_exit_ns_.store(monotonic_ns(), std::memory_order_relaxed);
+    }
+    if (auto reason = handler_.handle(*exit)) {
       return end(std::move(*reason));
     }
   }
   if (wish_.load() == Wish::kStop) {
     return;
   }
-  const Status status = vcpu_->complete_pending_exit();
+  finish_instruction();
   consume_kicks();
-  if (!status.ok()) {
-    end({EndReason::kHostError, std::string(status.ToString())});
+}
+
+void VcpuThread::finish_instruction() {
+  while (true) {
+    const StatusOr<VcpuExit> exit = vcpu_->complete_pending_exit();
+    if (!exit.ok()) {
+      return end({EndReason::kHostError, std::string(exit.status().ToString())});
+    }
+    if (exit->kind == ExitKind::kInterrupted) {
+      return;
+    }
+    if (auto reason = handler_.handle(*exit)) {
+      return end(std::move(*reason));
+    }
   }
 }
 
@@ -109,11 +123,12 @@ void VcpuThread::end(MachineEnd end) {
 }
 
 void VcpuThread::serve_call(std::unique_lock<std::mutex>* lock) {
-  const auto* function = call_;
+  Call* const call = call_;
   lock->unlock();
-  Status result = (*function)(*vcpu_);
+  Status result = call->function(*vcpu_);
   lock->lock();
-  call_result_ = std::move(result);
+  call->result = std::move(result);
+  call->done = true;
   call_ = nullptr;
   changed_.notify_all();
 }
@@ -174,10 +189,11 @@ Status VcpuThread::call(const std::function<Status(Vcpu&)>& function) {
   if (phase_ != Phase::kPaused || wish_ != Wish::kPause || call_ != nullptr) {
     return absl::FailedPreconditionError("a vCPU's registers can be reached while it is paused");
   }
-  call_ = &function;
+  Call call = {.function = function};
+  call_ = &call;
   changed_.notify_all();
-  changed_.wait(lock, [&] { return call_ != &function; });
-  return call_result_;
+  changed_.wait(lock, [&] { return call.done; });
+  return call.result;
 }
 
 VcpuThread::Phase VcpuThread::phase() const {

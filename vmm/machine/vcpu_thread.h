@@ -54,19 +54,27 @@ class VcpuThread {
   Status call(const std::function<Status(Vcpu&)>& function);
 
   Phase phase() const;
-  // CLOCK_MONOTONIC of the first exit, 0 before it: the first moment at which the guest is known to
-  // have run.
+  // CLOCK_MONOTONIC of the first exit that the guest caused, 0 before it: the first moment at which
+  // the guest is known to have run.
   uint64_t first_exit_ns() const { return first_exit_ns_.load(std::memory_order_relaxed); }
   uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
 
  private:
   enum class Wish : uint8_t { kPause, kRun, kStop };
+  // Lives on the caller's stack until it is done: each caller gets the answer to its own call.
+  struct Call {
+    const std::function<Status(Vcpu&)>& function;
+    Status result = {};
+    bool done = false;
+  };
 
   VcpuThread(std::unique_ptr<Vcpu> vcpu, const ExitHandler& handler, OnEnd on_end)
       : vcpu_(std::move(vcpu)), handler_(handler), on_end_(std::move(on_end)) {}
   void body();
   // Runs the guest until the wish changes or it ends.
   void run_guest();
+  // Handles what is left of an instruction that was half done, so that the state is whole.
+  void finish_instruction();
   void end(MachineEnd end);
   void serve_call(std::unique_lock<std::mutex>* lock);
   void kick();
@@ -80,8 +88,7 @@ class VcpuThread {
   std::condition_variable changed_;
   Phase phase_ = Phase::kPaused;
   std::atomic<Wish> wish_{Wish::kPause};
-  const std::function<Status(Vcpu&)>* call_ = nullptr;
-  Status call_result_;
+  Call* call_ = nullptr;
   std::atomic<uint64_t> first_exit_ns_{0};
   std::atomic<uint64_t> exits_{0};
   std::unique_ptr<Thread> thread_;  // last: it uses all of the above

@@ -186,7 +186,10 @@ ramet_guest_\name\()_irq:
   jmp 1b
 3:
   sti
-  nop
+  movl $64, %ecx
+4:
+  decl %ecx
+  jnz 4b
   cli
   jmp 1b
   handler irq

@@ -79,9 +79,11 @@ constexpr FeatureRow kFeatures[] = {
     {1, 0, Register::kEcx},          {1, 0, Register::kEdx},
     {7, 0, Register::kEbx},          {7, 0, Register::kEcx},
     {7, 0, Register::kEdx},          {7, 1, Register::kEax},
+    {7, 1, Register::kEdx},          {7, 2, Register::kEdx},
     {0xd, 0, Register::kEax},        {0xd, 1, Register::kEax},
     {0x80000001, 0, Register::kEcx}, {0x80000001, 0, Register::kEdx},
-    {0x80000008, 0, Register::kEbx}, {kKvmFeatures, 0, Register::kEax},
+    {0x80000007, 0, Register::kEdx}, {0x80000008, 0, Register::kEbx},
+    {0x80000021, 0, Register::kEax}, {kKvmFeatures, 0, Register::kEax},
 };
 
 // Bits that follow the vCPU's own state and not the policy: OSXSAVE and OSPKE mirror CR4;
@@ -119,6 +121,9 @@ std::string describe(const FeatureRow& row, uint32_t bits) {
 
 // AMD and Intel number the levels of leaf 0xb/0x1f alike: level 0 is threads of a core, level 1
 // cores of the package.
+constexpr uint32_t kTopologyLeaves[] = {0xb, 0x1f};
+constexpr uint32_t kTopologyLevels = 2;
+
 void set_topology(CpuidEntry* entry, uint32_t vcpu, uint32_t vcpus) {
   const auto core_shift = static_cast<uint32_t>(std::bit_width(vcpus - 1));
   entry->edx = vcpu;
@@ -127,14 +132,35 @@ void set_topology(CpuidEntry* entry, uint32_t vcpu, uint32_t vcpus) {
     entry->eax = 0;
     entry->ebx = 1;
     entry->ecx |= 1u << 8;  // SMT level
-  } else if (entry->index == 1) {
+  } else {
     entry->eax = core_shift;
     entry->ebx = vcpus;
     entry->ecx |= 2u << 8;  // core level
-  } else {
-    entry->eax = 0;
-    entry->ebx = 0;
   }
+}
+
+// KVM_GET_SUPPORTED_CPUID lists the host's levels (before Linux 6.3) or a single empty one; a guest
+// without the core level takes each of its vCPUs for a package of its own.
+void replace_topology(std::vector<CpuidEntry>* entries, uint32_t leaf, uint32_t vcpu,
+                      uint32_t vcpus) {
+  const auto is_leaf = [&](const CpuidEntry& entry) { return entry.function == leaf; };
+  const auto first = std::ranges::find_if(*entries, is_leaf);
+  if (first == entries->end()) {
+    return;
+  }
+  const auto position = first - entries->begin();
+  std::erase_if(*entries, is_leaf);
+  for (uint32_t level = 0; level < kTopologyLevels; ++level) {
+    CpuidEntry entry = {.function = leaf, .index = level, .indexed = true};
+    set_topology(&entry, vcpu, vcpus);
+    entries->insert(entries->begin() + position + level, entry);
+  }
+}
+
+// Intel SDM 2A, CPUID leaf 1; AMD APM 3, E.3.2.
+uint32_t family(const CpuidEntry& leaf1) {
+  const uint32_t base = (leaf1.eax >> 8) & 0xf;
+  return base == 0xf ? base + ((leaf1.eax >> 20) & 0xff) : base;
 }
 
 void personalize(CpuidEntry* entry, uint32_t vcpu, uint32_t vcpus) {
@@ -149,10 +175,6 @@ void personalize(CpuidEntry* entry, uint32_t vcpu, uint32_t vcpus) {
       if ((entry->eax & 0x1f) != 0) {
         entry->eax = (entry->eax & 0x3fff) | ((vcpus - 1) << 26);
       }
-      break;
-    case 0xb:
-    case 0x1f:
-      set_topology(entry, vcpu, vcpus);
       break;
     case 0x80000008:
       entry->ecx = (entry->ecx & 0xffff0000) | (vcpus - 1);
@@ -194,6 +216,9 @@ std::vector<CpuidEntry> for_vcpu(std::span<const CpuidEntry> policy, uint32_t vc
   for (CpuidEntry& entry : entries) {
     personalize(&entry, vcpu, vcpus);
   }
+  for (const uint32_t leaf : kTopologyLeaves) {
+    replace_topology(&entries, leaf, vcpu, vcpus);
+  }
   return entries;
 }
 
@@ -204,6 +229,15 @@ Status check_compatible(std::span<const CpuidEntry> policy, std::span<const Cpui
       made_on->ecx != here->ecx || made_on->edx != here->edx) {
     return absl::FailedPreconditionError(
         "the template was made on a CPU of another vendor; build it anew on this host");
+  }
+  const CpuidEntry* its_model = find(policy, 1, 0);
+  const CpuidEntry* our_model = find(supported, 1, 0);
+  if (its_model == nullptr || our_model == nullptr || family(*its_model) != family(*our_model)) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "the template was made on a CPU of family %#x, this host is of family %#x; build it anew "
+        "on this host",
+        its_model == nullptr ? 0 : family(*its_model),
+        our_model == nullptr ? 0 : family(*our_model)));
   }
   std::string missing;
   for (const FeatureRow& row : kFeatures) {

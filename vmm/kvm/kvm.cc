@@ -84,10 +84,12 @@ StatusOr<std::shared_ptr<const Kvm>> Kvm::open(const std::string& path) {
   return std::shared_ptr<const Kvm>(std::move(kvm));
 }
 
-int Kvm::capability(uint32_t number) const {
-  const sys::Result result = sys::ioctl(fd(), KVM_CHECK_EXTENSION, uint64_t{number});
+int check_extension(int fd, uint32_t number) {
+  const sys::Result result = sys::ioctl(fd, KVM_CHECK_EXTENSION, uint64_t{number});
   return result.ok() ? static_cast<int>(result.value) : 0;
 }
+
+int Kvm::capability(uint32_t number) const { return check_extension(fd(), number); }
 
 Status Kvm::check_capabilities() const {
   std::string missing;
@@ -110,8 +112,13 @@ Status Kvm::read_limits() {
                                                size.value, sizeof(kvm_run)));
   }
   vcpu_mmap_bytes_ = static_cast<uint64_t>(size.value);
-  xsave_bytes_ =
-      std::max<uint32_t>(static_cast<uint32_t>(capability(KVM_CAP_XSAVE2)), sizeof(kvm_xsave));
+  // KVM writes this many bytes whatever we believe, so a failed question is no size.
+  const int xsave = capability(KVM_CAP_XSAVE2);
+  if (xsave < static_cast<int>(sizeof(kvm_xsave))) {
+    return absl::InternalError(absl::StrFormat("KVM_CAP_XSAVE2 is %d bytes, at least %d expected",
+                                               xsave, sizeof(kvm_xsave)));
+  }
+  xsave_bytes_ = static_cast<uint32_t>(xsave);
   return Status();
 }
 

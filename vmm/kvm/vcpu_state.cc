@@ -119,6 +119,9 @@ Status Vcpu::set_msrs(std::span<const Msr> msrs) { return write_msrs(fd_.get(), 
 StatusOr<VcpuState> Vcpu::save() const {
   const int fd = fd_.get();
   VcpuState state;
+  // First: it carries out an INIT or SIPI that is pending (kvm_apic_accept_events,
+  // arch/x86/kvm/lapic.c), which changes nearly all that follows.
+  RAMET_RETURN_IF_ERROR(call(fd, KVM_GET_MP_STATE, &state.mp_state, "KVM_GET_MP_STATE"));
   RAMET_ASSIGN_OR_RETURN(state.registers, registers());
   RAMET_RETURN_IF_ERROR(call(fd, KVM_GET_XCRS, &state.xcrs, "KVM_GET_XCRS"));
   state.xsave.resize(kvm_.xsave_bytes());
@@ -131,7 +134,6 @@ StatusOr<VcpuState> Vcpu::save() const {
   RAMET_RETURN_IF_ERROR(call(fd, KVM_GET_LAPIC, &state.lapic, "KVM_GET_LAPIC"));
   RAMET_RETURN_IF_ERROR(call(fd, KVM_GET_VCPU_EVENTS, &state.events, "KVM_GET_VCPU_EVENTS"));
   RAMET_RETURN_IF_ERROR(call(fd, KVM_GET_DEBUGREGS, &state.debugregs, "KVM_GET_DEBUGREGS"));
-  RAMET_RETURN_IF_ERROR(call(fd, KVM_GET_MP_STATE, &state.mp_state, "KVM_GET_MP_STATE"));
   return state;
 }
 

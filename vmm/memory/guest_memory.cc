@@ -11,7 +11,9 @@
 namespace ramet {
 namespace {
 
-Status check_regions(std::span<const MemoryRegion> regions) {
+// A page of a mapping that lies beyond the end of its file is a SIGBUS at the first touch, so the
+// file's size bounds every region.
+Status check_regions(std::span<const MemoryRegion> regions, uint64_t file_bytes) {
   uint64_t end = 0;
   for (const MemoryRegion& region : regions) {
     const auto slice = GuestSlice::make(region.start, region.size);
@@ -21,6 +23,11 @@ Status check_regions(std::span<const MemoryRegion> regions) {
           "memory region of %#x bytes at %#x (file offset %#x) is empty, unaligned, wraps or "
           "overlaps the one before it, which ends at %#x",
           region.size, region.start.value, region.file_offset, end));
+    }
+    if (region.size > file_bytes || region.file_offset > file_bytes - region.size) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "memory region of %#x bytes at %#x starts at %#x of a memory file of %#x bytes",
+          region.size, region.start.value, region.file_offset, file_bytes));
     }
     end = region.start.value + region.size;
   }
@@ -33,9 +40,17 @@ Status check_regions(std::span<const MemoryRegion> regions) {
 StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::create(int fd,
                                                            std::span<const MemoryRegion> regions,
                                                            MapMode mode) {
-  RAMET_RETURN_IF_ERROR(check_regions(regions));
+  RAMET_ASSIGN_OR_RETURN(const uint64_t file_bytes, sys::file_size(fd, "fstat of a memory file"));
+  RAMET_RETURN_IF_ERROR(check_regions(regions, file_bytes));
+  RAMET_ASSIGN_OR_RETURN(const uint64_t file_bytes, sys::file_size(fd, "size of guest memory"));
   std::unique_ptr<GuestMemory> memory(new GuestMemory());
   for (const MemoryRegion& region : regions) {
+    // A page past the end of the file would be a SIGBUS.
+    if (region.file_offset > file_bytes || region.size > file_bytes - region.file_offset) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("memory region of %#x bytes at offset %#x of a file of %#x", region.size,
+                          region.file_offset, file_bytes));
+    }
     RAMET_ASSIGN_OR_RETURN(Mapping mapping,
                            Mapping::map_file(fd, region.file_offset, region.size, mode));
     memory->mappings_.push_back(std::move(mapping));
@@ -78,6 +93,9 @@ StatusOr<std::byte*> GuestMemory::locate_or_error(GuestAddr start, uint64_t size
 
 Status GuestMemory::read(GuestAddr from, std::span<std::byte> into) const {
   RAMET_ASSIGN_OR_RETURN(const std::byte* host, locate_or_error(from, into.size(), "read"));
+  if (into.empty()) {
+    return Status();  // an empty span may have no address, which memcpy must not be given
+  }
   std::memcpy(into.data(), host, into.size());
   // The guest may write these bytes at this moment; the barrier keeps the compiler from reading
   // them a second time in place of the copy.
@@ -87,7 +105,9 @@ Status GuestMemory::read(GuestAddr from, std::span<std::byte> into) const {
 
 Status GuestMemory::write(GuestAddr to, std::span<const std::byte> from) const {
   RAMET_ASSIGN_OR_RETURN(std::byte * host, locate_or_error(to, from.size(), "write"));
-  std::memcpy(host, from.data(), from.size());
+  if (!from.empty()) {
+    std::memcpy(host, from.data(), from.size());
+  }
   return Status();
 }
 

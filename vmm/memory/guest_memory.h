@@ -35,7 +35,7 @@ class GuestMemory {
   // The most buffers one scatter-gather transfer takes (the kernel's IOV_MAX).
   static constexpr size_t kMaxSlices = 1024;
 
-  // Maps the regions (ascending, page-aligned, apart from each other) of `fd`.
+  // Maps the regions (ascending, page-aligned, apart from each other, inside the file) of `fd`.
   static StatusOr<std::unique_ptr<GuestMemory>> create(int fd,
                                                        std::span<const MemoryRegion> regions,
                                                        MapMode mode);

@@ -106,7 +106,8 @@ def guest_casts(tree):
     return found.list
 
 
-ENDING = 'abort exit _exit _Exit quick_exit terminate unreachable raise kill assert err errx __assert_fail'.split()
+ENDING = 'abort exit _exit _Exit quick_exit terminate unreachable assert err errx __assert_fail'.split()
+SIGNALLING = 'kill raise tgkill tkill killpg pidfd_send_signal'.split()
 ENDING_MACRO = re.compile(r'\b(?:LOG|ABSL_LOG|ABSL_RAW_LOG)\s*\(\s*FATAL|\b(?:ABSL_)?D?CHECK(?:_\w+)?\s*\(|\bABSL_RAW_CHECK\s*\('
                           r'|\b__builtin_(?:trap|abort|unreachable)\b|\bValueOrDie\b')
 THROW = re.compile(r'\bthrow\b(?!\s*\(\s*\)\s*[;{])')
@@ -126,7 +127,18 @@ def ends_process(tree):
     return found.list
 
 
-OUTPUT = re.compile(r'\b(?:stderr|stdout|STDERR_FILENO|STDOUT_FILENO)\b|\bstd::(?:cerr|cout|clog|wcerr|wcout|print|println)\b')
+def signals(tree):
+    """nothing in the product sends a signal to a process, but for a stated reason (a child of its own)"""
+    found = Findings('signals', tree)
+    for path in product(tree):
+        code = tree.code(path)
+        for position, name in calls(code, SIGNALLING):
+            if not re.match(r'(?:std::|::)?\w+\s*\(\s*\)', code[position:]):  # without arguments it is a method of the class
+                found.add(path, line_of(code, position), f'{name}()')
+    return found.list
+
+
+OUTPUT = re.compile(r'\b(?:stderr|stdout)\b|\bwrite\w*\s*\(\s*STD(?:OUT|ERR)_FILENO\b|\bstd::(?:cerr|cout|clog|wcerr|wcout|print|println)\b')
 PRINTING = 'printf fprintf vprintf vfprintf puts fputs putchar perror syslog dprintf'.split()
 
 
@@ -284,14 +296,18 @@ RULES = [
       one('vmm/memory/a.cc', 'auto f() { return reinterpret_cast<Header*>(p); }\n')]),
     ('ends-process', ends_process,
      [body('std::abort();'), body('exit(1);'), body('if (x) ::_exit(1);'), body('assert(x > 0);'), body('LOG(FATAL) << 1;'),
-      body('std::terminate();'), body('::kill(pid, SIGKILL);'), body('__builtin_trap();'), body('throw Bad();'),
+      body('std::terminate();'), body('__builtin_trap();'), body('throw Bad();'),
       body('CHECK_EQ(a, b);')],
      [body('static_assert(sizeof(int) == 4);'), body('sandbox.kill(); box->kill();'), body('// abort() would be wrong'),
       one('lib/core/a.h', 'class A {\n  Status kill();\n  void exit(int);\n};\n'), one('lib/agent/guest/a.cc', 'void f() { _exit(1); }\n'),
       body('log("abort() seen");')]),
+    ('signals', signals,
+     [body('::kill(pid, SIGKILL);'), body('raise(SIGTERM);'), body('if (x) kill(pid_, 9);')],
+     [body('kill();'), body('box.kill(1);'), body('// style: allow signals: a child process of our own\n  ::kill(pid_, SIGKILL);'),
+      one('lib/agent/guest/a.cc', 'void f() { ::kill(1, 9); }\n')]),
     ('output', output,
-     [body('std::cerr << 1;'), body('fprintf(stderr, "x");'), body('printf("x");'), body('::perror("x");')],
-     [body('std::snprintf(b, n, "x");'), body('// to stderr'), one('lib/agent/guest/a.cc', 'void f() { perror("x"); }\n')]),
+     [body('std::cerr << 1;'), body('sys::write(STDERR_FILENO, text);'), body('fprintf(stderr, "x");'), body('printf("x");'), body('::perror("x");')],
+     [body('std::snprintf(b, n, "x");'), body('::posix_spawn_file_actions_adddup2(&a, out, STDOUT_FILENO);'), body('// to stderr'), one('lib/agent/guest/a.cc', 'void f() { perror("x"); }\n')]),
     ('catch-all', catch_all, [body('try { g(); } catch (...) {}')],
      [one('lib/api/a.cc', 'void f() { try { g(); } catch (...) {} }\n'), body('try { g(); } catch (const E& e) {}')]),
     ('mutable-global', mutable_globals,

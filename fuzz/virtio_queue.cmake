@@ -1,0 +1,1 @@
+ramet_fuzz_target(virtio_queue DEPS devices/virtio)

@@ -42,15 +42,8 @@ StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::create(int fd,
                                                            MapMode mode) {
   RAMET_ASSIGN_OR_RETURN(const uint64_t file_bytes, sys::file_size(fd, "fstat of a memory file"));
   RAMET_RETURN_IF_ERROR(check_regions(regions, file_bytes));
-  RAMET_ASSIGN_OR_RETURN(const uint64_t file_bytes, sys::file_size(fd, "size of guest memory"));
   std::unique_ptr<GuestMemory> memory(new GuestMemory());
   for (const MemoryRegion& region : regions) {
-    // A page past the end of the file would be a SIGBUS.
-    if (region.file_offset > file_bytes || region.size > file_bytes - region.file_offset) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("memory region of %#x bytes at offset %#x of a file of %#x", region.size,
-                          region.file_offset, file_bytes));
-    }
     RAMET_ASSIGN_OR_RETURN(Mapping mapping,
                            Mapping::map_file(fd, region.file_offset, region.size, mode));
     memory->mappings_.push_back(std::move(mapping));

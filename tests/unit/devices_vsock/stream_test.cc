@@ -14,8 +14,8 @@
 #include "vmm/base/clock.h"
 
 using namespace ramet;
-using ramet::test::GuestPacket;
-using ramet::test::VsockGuest;
+using ramet::testing::GuestPacket;
+using ramet::testing::VsockGuest;
 using vsock::Op;
 
 namespace {

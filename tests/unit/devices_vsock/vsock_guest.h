@@ -18,9 +18,10 @@
 
 #include "devices/vsock/device.h"
 #include "devices/vsock/packet.h"
+#include "tests/support/virtio_driver.h"
 #include "vmm/memory/guest_memory.h"
 
-namespace ramet::test {
+namespace ramet::testing {
 
 struct GuestPacket {
   vsock::PacketHeader header;
@@ -35,38 +36,6 @@ class FakeEvents final : public virtio::TransportEvents {
 
   std::array<std::atomic<int>, 3> interrupts = {};
   std::atomic<int> resets = 0;
-};
-
-// One split ring as its driver sees it.
-class DriverRing {
- public:
-  DriverRing(const GuestMemory* memory, uint64_t base, uint16_t size);
-
-  virtio::QueueLayout layout() const;
-  struct Buffer {
-    uint64_t address = 0;
-    uint32_t length = 0;
-    bool device_writes = false;
-  };
-  // Makes a chain available; the head's number comes back.
-  uint16_t add(const std::vector<Buffer>& buffers);
-  struct Used {
-    uint16_t head = 0;
-    uint32_t length = 0;
-  };
-  std::optional<Used> take_used();
-  uint16_t outstanding() const { return static_cast<uint16_t>(avail_ - used_); }
-  // For hostile drivers.
-  void set_avail_index(uint16_t index);
-  void set_used_event(uint16_t index);
-
- private:
-  const GuestMemory* memory_;
-  const uint64_t base_;
-  const uint16_t size_;
-  uint16_t next_descriptor_ = 0;
-  uint16_t avail_ = 0;
-  uint16_t used_ = 0;
 };
 
 class VsockGuest {
@@ -108,7 +77,9 @@ class VsockGuest {
   // The next event's number; its buffer is kept until add_event_buffers(1).
   std::optional<uint32_t> receive_event();
 
-  DriverRing& ring(uint16_t index) { return *rings_[index]; }
+  DriverQueue& ring(uint16_t index) { return *rings_[index]; }
+  // The next used element; asks to be interrupted for the one behind it.
+  std::optional<virtio::UsedElement> take_used(uint16_t index);
 
   uint32_t peer_buf_alloc = 256 * 1024;
   uint32_t peer_fwd_cnt = 0;
@@ -118,7 +89,8 @@ class VsockGuest {
 
   std::unique_ptr<GuestMemory> memory_;
   FakeEvents events_;
-  std::array<std::unique_ptr<DriverRing>, 3> rings_;
+  std::array<std::optional<DriverQueue>, 3> rings_;
+  std::array<uint16_t, 3> taken_ = {};
   std::unique_ptr<Vsock> device_;
   std::array<uint64_t, 256> rx_address_ = {};
   std::array<uint64_t, 64> event_address_ = {};
@@ -127,6 +99,6 @@ class VsockGuest {
   uint64_t next_event_ = 0;
 };
 
-}  // namespace ramet::test
+}  // namespace ramet::testing
 
 #endif  // RAMET_TESTS_UNIT_DEVICES_VSOCK_VSOCK_GUEST_H_

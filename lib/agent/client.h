@@ -34,6 +34,9 @@ class StdinSource {
   // Must not block. kWouldBlock: nothing yet; the source's owner calls AgentClient::wake() when
   // there is more. kEnd: nothing more. An error ends the exec with that error.
   virtual StatusOr<IoResult> try_read(std::span<std::byte> into) = 0;
+  // Before the first read, with what to call when there is more after kWouldBlock, from any thread;
+  // and, with an empty function, when nothing may be called any more.
+  virtual void attach(std::function<void()> /*wake*/) {}
 };
 
 // A StdinSource over bytes that the caller keeps alive.

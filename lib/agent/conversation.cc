@@ -1,5 +1,6 @@
 #include "lib/agent/conversation.h"
 
+#include <algorithm>
 #include <utility>
 
 #include <absl/strings/escaping.h>
@@ -10,7 +11,7 @@
 namespace ramet {
 namespace {
 
-constexpr size_t kReadBytes = 64 * 1024;
+constexpr size_t kReadBytes = 16 * 1024;
 
 }  // namespace
 
@@ -80,11 +81,14 @@ StatusOr<std::optional<wire::Message>> Conversation::read_some() {
   if (message.has_value()) {
     return message;
   }
-  inbox_.resize(kReadBytes);
-  RAMET_ASSIGN_OR_RETURN(const IoResult result, stream_->try_read(inbox_));
+  if (inbox_ == nullptr) {
+    inbox_ = std::make_unique_for_overwrite<std::byte[]>(kReadBytes);
+  }
+  const std::span<std::byte> inbox(inbox_.get(), kReadBytes);
+  RAMET_ASSIGN_OR_RETURN(const IoResult result, stream_->try_read(inbox));
   switch (result.state) {
     case IoResult::State::kMoved:
-      inbox_rest_ = std::span<const std::byte>(inbox_).first(result.bytes);
+      inbox_rest_ = inbox.first(std::min(result.bytes, inbox.size()));
       return cut_message();
     case IoResult::State::kEnd:
       return absl::UnavailableError(reader_.empty() ? "the agent closed the connection"

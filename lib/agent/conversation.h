@@ -58,7 +58,7 @@ class Conversation {
 
   std::unique_ptr<ByteStream> stream_;
   wire::FrameReader reader_;
-  std::vector<std::byte> inbox_;
+  std::unique_ptr<std::byte[]> inbox_;     // kReadBytes, made at the first read
   std::span<const std::byte> inbox_rest_;  // of inbox_: read from the stream, not yet cut
   std::vector<std::byte> outbox_;
   size_t outbox_used_ = 0;

@@ -48,7 +48,8 @@ bool Loop::run_once(uint64_t deadline_ns) {
   }
   for (int i = 0; i < count; ++i) {
     const epoll_event event = events[static_cast<size_t>(i)];
-    const auto entry = handlers_.find(event.data.u64);
+    const uint64_t id = event.data.u64;  // a copy: the structure is packed
+    const auto entry = handlers_.find(id);
     if (entry != handlers_.end()) {
       const std::shared_ptr<Handler> handler = entry->second;  // it may stop its own watch
       (*handler)(event.events);

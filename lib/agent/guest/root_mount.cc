@@ -52,7 +52,7 @@ std::string mount_scratch() {
   const bool on_disk = ::access(kScratchDisk, F_OK) == 0;
   const char* type = on_disk ? "ext4" : "tmpfs";
   const char* source = on_disk ? kScratchDisk : "tmpfs";
-  if (::mount(source, kScratch, type, MS_NOATIME, on_disk ? nullptr : "mode=0755") != 0) {
+  if (::mount(source, kScratch, type, MS_NOATIME, on_disk ? "noinit_itable" : "mode=0755") != 0) {
     return errno_text(std::string("mount ") + source + " as " + type + " for scratch", errno);
   }
   const bool made = (::mkdir("/ramet/scratch/upper", 0755) == 0 || errno == EEXIST) &&

@@ -1,0 +1,1 @@
+ramet_fuzz_target(module_index DEPS lib/image)

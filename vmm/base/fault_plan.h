@@ -40,6 +40,7 @@ enum class Call : uint8_t {
   kEventfd,
   kTimerfd,
   kEpoll,
+  kPoll,
   kThreadCreate,
   kSignal,
   kSpawn,

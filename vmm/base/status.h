@@ -30,11 +30,13 @@ Status annotate(const Status& status, std::string_view clause);
 #define RAMET_CONCAT_INNER(a, b) a##b
 #define RAMET_CONCAT(a, b) RAMET_CONCAT_INNER(a, b)
 
-#define RAMET_RETURN_IF_ERROR(expression)                                 \
-  do {                                                                    \
-    if (::absl::Status ramet_status = (expression); !ramet_status.ok()) { \
-      return ramet_status;                                                \
-    }                                                                     \
+#define RAMET_RETURN_IF_ERROR(expression) \
+  RAMET_RETURN_IF_ERROR_IMPL(RAMET_CONCAT(ramet_status_, __LINE__), expression)
+#define RAMET_RETURN_IF_ERROR_IMPL(temporary, expression)           \
+  do {                                                              \
+    if (::absl::Status temporary = (expression); !temporary.ok()) { \
+      return temporary;                                             \
+    }                                                               \
   } while (false)
 
 // RAMET_ASSIGN_OR_RETURN(auto fd, open_it());

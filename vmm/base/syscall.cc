@@ -1,6 +1,7 @@
 #include "vmm/base/syscall.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
@@ -69,6 +70,11 @@ Result pwritev(int fd, std::span<const iovec> from, uint64_t offset) {
   });
 }
 
+Result poll(std::span<pollfd> fds, int timeout_ms) {
+  return invoke(Call::kPoll, OnEintr::kRetry,
+                [&] { return ::poll(fds.data(), fds.size(), timeout_ms); });
+}
+
 Status read_exactly(int fd, std::span<std::byte> into, std::string_view what) {
   size_t done = 0;
   while (done < into.size()) {
@@ -135,6 +141,24 @@ Status fsync(int fd, std::string_view what) {
 Status rename(const std::string& from, const std::string& to) {
   return invoke(Call::kRename, OnEintr::kRetry, [&] { return ::rename(from.c_str(), to.c_str()); })
       .status(absl::StrFormat("rename %s to %s", from, to));
+}
+
+Status rename_no_replace(const std::string& from, const std::string& to) {
+  Result result = invoke(Call::kRename, OnEintr::kRetry, [&] {
+    return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE);
+  });
+  // 9p and some others take no flags.
+  if (result.error == EINVAL) {
+    if (::faccessat(AT_FDCWD, to.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+      result.error = EEXIST;
+    } else {
+      return rename(from, to);
+    }
+  }
+  if (result.error == EEXIST) {
+    return absl::AlreadyExistsError(absl::StrFormat("%s is there already", to));
+  }
+  return result.status(absl::StrFormat("rename %s to %s", from, to));
 }
 
 Status unlink(const std::string& path) {

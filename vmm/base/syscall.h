@@ -21,6 +21,7 @@
 
 struct stat;
 struct iovec;
+struct pollfd;
 
 namespace ramet::sys {
 
@@ -68,6 +69,9 @@ Result write(int fd, std::span<const std::byte> from);
 Result preadv(int fd, std::span<const iovec> into, uint64_t offset);
 Result pwritev(int fd, std::span<const iovec> from, uint64_t offset);
 
+// Waits for events; `timeout_ms` -1: for ever. The value counts the descriptors with events.
+Result poll(std::span<pollfd> fds, int timeout_ms);
+
 // Whole transfers: loop over short ones; end of file before the end is DataLoss naming both sizes.
 Status read_exactly(int fd, std::span<std::byte> into, std::string_view what);
 Status write_all(int fd, std::span<const std::byte> from, std::string_view what);
@@ -76,6 +80,8 @@ Status pwrite_all(int fd, std::span<const std::byte> from, uint64_t offset, std:
 
 Status fsync(int fd, std::string_view what);
 Status rename(const std::string& from, const std::string& to);
+// AlreadyExists when `to` is there (RENAME_NOREPLACE), where the file system knows the flag; else a check and a rename.
+Status rename_no_replace(const std::string& from, const std::string& to);
 Status unlink(const std::string& path);
 Status mkdir(const std::string& path, unsigned mode);
 Status ftruncate(int fd, uint64_t size, std::string_view what);

@@ -20,6 +20,9 @@ namespace ramet {
 // does not, and yet the device answers; ordinary Linux guests may not run there.
 enum class KvmKind : uint8_t { kHardware, kSoftware };
 
+// KVM_CHECK_EXTENSION of KVM_CAP_`number` on a KVM descriptor: 0 = not there.
+int check_extension(int fd, uint32_t number);
+
 class Kvm {
  public:
   static constexpr const char* kDefaultPath = "/dev/kvm";

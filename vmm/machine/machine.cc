@@ -182,7 +182,11 @@ void Machine::stop() {
   }
 }
 
-void Machine::request_end(MachineEnd end) {
+void Machine::request_end(MachineEnd end) { finish(std::move(end), true); }
+
+void Machine::abandon(MachineEnd end) { finish(std::move(end), false); }
+
+void Machine::finish(MachineEnd end, bool tell) {
   std::vector<std::function<void(const MachineEnd&)>> listeners;
   {
     const std::lock_guard lock(mutex_);
@@ -196,8 +200,10 @@ void Machine::request_end(MachineEnd end) {
   for (const auto& vcpu : vcpus_) {
     vcpu->request_stop();
   }
-  for (const auto& listener : listeners) {
-    listener(end);
+  if (tell) {
+    for (const auto& listener : listeners) {
+      listener(end);
+    }
   }
 }
 

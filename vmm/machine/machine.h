@@ -77,6 +77,9 @@ class Machine {
   // Ends the machine with this reason without waiting; for devices, on a vCPU thread (power off,
   // reset).
   void request_end(MachineEnd end);
+  // The same, for the machine's owner: its on_end() listeners are dropped, not called. Never
+  // blocks.
+  void abandon(MachineEnd end);
 
   // While paused.
   StatusOr<MachineState> save();
@@ -113,6 +116,7 @@ class Machine {
   Status make_ioapic(std::unique_ptr<x86::Ioapic> ioapic);
   StatusOr<std::vector<std::unique_ptr<Vcpu>>> make_vcpus(uint32_t count);
   Status check_cpuid(const Vcpu& vcpu, std::span<const x86::CpuidEntry> asked);
+  void finish(MachineEnd end, bool tell);
   Status start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus);
 
   const std::shared_ptr<const Kvm> kvm_;

@@ -1,7 +1,5 @@
 #include "vmm/state/sections.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <array>
 
@@ -85,10 +83,6 @@ Status check_header(Decoder* in) {
 }
 
 }  // namespace
-
-uint64_t digest(std::span<const std::byte> bytes) {
-  return XXH3_64bits(bytes.data(), bytes.size());
-}
 
 std::vector<std::byte> encode_sections(std::span<const Section> sections) {
   Encoder out;

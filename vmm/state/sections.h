@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "vmm/base/status.h"
+#include "vmm/state/digest.h"
 
 namespace ramet {
 
@@ -53,9 +54,6 @@ StatusOr<std::vector<Section>> parse_sections(std::span<const std::byte> file);
 // when it is newer.
 StatusOr<const Section*> find_section(std::span<const Section> sections, std::string_view name,
                                       uint16_t max_version);
-
-// XXH3-64 of the bytes: the digest used in every file of a template.
-uint64_t digest(std::span<const std::byte> bytes);
 
 }  // namespace ramet
 

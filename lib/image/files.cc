@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -118,6 +119,15 @@ StatusOr<std::string> read_link(const std::string& path) {
     return result.status(absl::StrFormat("read the link %s", path));
   }
   return std::string(target.data(), static_cast<size_t>(result.value));
+}
+
+StatusOr<std::string> resolve_path(const std::string& path) {
+  std::array<char, PATH_MAX> resolved = {};
+  const sys::Result result = sys::invoke(Call::kStat, OnEintr::kRetry, [&] {
+    return ::realpath(path.c_str(), resolved.data()) == nullptr ? -1 : 0;
+  });
+  RAMET_RETURN_IF_ERROR(result.status(absl::StrFormat("find %s", path)));
+  return std::string(resolved.data());
 }
 
 std::string without_end_slash(std::string path) {

@@ -30,10 +30,13 @@ bool is_regular_file(const std::string& path);
 
 // The names in a folder, sorted by bytes, without "." and "..".
 StatusOr<std::vector<std::string>> list_folder(const std::string& path);
-// ResourceExhausted beyond `max_bytes`, InvalidArgument when it is no regular file.
+// ResourceExhausted beyond `max_bytes`, InvalidArgument when it is no regular file, NotFound and
+// the others of errno_status.
 StatusOr<std::vector<std::byte>> read_whole_file(const std::string& path, uint64_t max_bytes);
 StatusOr<std::string> read_text_file(const std::string& path, uint64_t max_bytes);
 StatusOr<std::string> read_link(const std::string& path);
+// Absolute, with every link followed. NotFound where nothing is.
+StatusOr<std::string> resolve_path(const std::string& path);
 
 // `path` without slashes at its end, but for "/" itself.
 std::string without_end_slash(std::string path);

@@ -18,7 +18,7 @@ namespace ramet {
 struct InitramfsSpec {
   // ramet::agent_binary(); an ELF program, run as process 1.
   std::span<const std::byte> agent;
-  // .../lib/modules/RELEASE of the kernel; empty for a kernel with everything built in.
+  // KernelFiles::modules; empty for a kernel with everything built in.
   std::string modules_folder;
   // The guest cannot do without these: as modules or built in.
   std::vector<std::string> needed_modules = {"virtio_mmio", "virtio_blk",
@@ -27,7 +27,7 @@ struct InitramfsSpec {
   std::vector<std::string> wanted_modules = {"erofs", "ext4"};
   // A folder to be the guest's root, with "ramet.root=initramfs" on the kernel's command line;
   // empty: the root is on a disk.
-  std::string root_tree;
+  std::string root_tree = {};
 };
 
 // Uncompressed newc. InvalidArgument without an agent, NotFound for a missing module or folder,

@@ -174,30 +174,34 @@ void ModuleIndex::visit(const std::string& name, size_t depth, Walk& walk) const
   walk.order.push_back(name);
 }
 
-void ModuleIndex::require(const std::string& name, std::set<std::string>& required) const {
-  std::vector<std::string> left = {name};
+Status ModuleIndex::require(const std::string& name, std::set<std::string>& required) const {
+  std::vector<std::string> left = {module_name(name)};
   while (!left.empty()) {
     const std::string next = std::move(left.back());
     left.pop_back();
-    const auto entry = modules_.find(next);
-    if (entry != modules_.end() && required.insert(next).second) {
-      left.insert(left.end(), entry->second.needs.begin(), entry->second.needs.end());
+    if (!has(next)) {
+      return absl::NotFoundError(absl::StrFormat(
+          "kernel module %s%s is neither among the %d modules nor built in", next,
+          next == module_name(name) ? "" : ", which " + name + " depends on,", modules_.size()));
+    }
+    if (!builtin_.contains(next) && required.insert(next).second) {
+      const std::vector<std::string>& needs = modules_.at(next).needs;
+      left.insert(left.end(), needs.begin(), needs.end());
     }
   }
+  return {};
 }
 
 StatusOr<std::vector<ModuleStep>> ModuleIndex::load_order(
-    std::span<const std::string> names) const {
+    std::span<const std::string> needed, std::span<const std::string> wanted) const {
   Walk walk;
   std::set<std::string> required;
-  for (const std::string& name : names) {
-    const std::string key = module_name(name);
-    if (!has(key)) {
-      return absl::NotFoundError(absl::StrFormat(
-          "kernel module %s is neither among the %d modules nor built in", name, modules_.size()));
-    }
-    visit(key, 0, walk);
-    require(key, required);
+  for (const std::string& name : needed) {
+    RAMET_RETURN_IF_ERROR(require(name, required));
+    visit(module_name(name), 0, walk);
+  }
+  for (const std::string& name : wanted) {
+    visit(module_name(name), 0, walk);
   }
   if (walk.too_deep) {
     return absl::DataLossError(

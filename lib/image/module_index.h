@@ -27,7 +27,7 @@ std::string module_name(std::string_view path);
 
 struct ModuleStep {
   std::string path;       // relative to the module folder
-  bool may_fail = false;  // only wished for, by a soft dependency
+  bool may_fail = false;  // nothing needed depends on it
   bool operator==(const ModuleStep&) const = default;
 };
 
@@ -38,10 +38,11 @@ class ModuleIndex {
   // DataLoss for a module path that leaves the folder.
   static StatusOr<ModuleIndex> parse(std::string_view depmod, std::string_view builtin);
 
-  // What to load, in order, so that the kernel has all of `names`: dependencies first, soft ones
-  // where they exist, nothing that is built in. NotFound for a name that is neither a module nor
-  // built in.
-  StatusOr<std::vector<ModuleStep>> load_order(std::span<const std::string> names) const;
+  // What to load, in order, so that the kernel has all of `needed`, and of `wanted` what there is:
+  // dependencies first, soft ones where they exist, nothing that is built in. NotFound for a needed
+  // module, or one that a needed one depends on, that is neither a module nor built in.
+  StatusOr<std::vector<ModuleStep>> load_order(std::span<const std::string> needed,
+                                               std::span<const std::string> wanted = {}) const;
 
   // As a module or built in.
   bool has(std::string_view name) const;
@@ -60,7 +61,7 @@ class ModuleIndex {
   void add_alias(std::string_view line);
   std::vector<std::string> targets_of_wish(const std::string& wish) const;
   void visit(const std::string& name, size_t depth, Walk& walk) const;
-  void require(const std::string& name, std::set<std::string>& required) const;
+  Status require(const std::string& name, std::set<std::string>& required) const;
 
   std::map<std::string, Module> modules_;
   std::multimap<std::string, std::string> aliases_;  // without patterns

@@ -99,10 +99,7 @@ StatusOr<std::vector<LoadableModule>> collect_modules(const std::string& modules
                                                       const std::vector<std::string>& wanted) {
   const std::string folder = without_end_slash(modules_folder);
   RAMET_ASSIGN_OR_RETURN(const ModuleIndex index, read_module_index(folder));
-  std::vector<std::string> names = needed;
-  std::ranges::copy_if(wanted, std::back_inserter(names),
-                       [&index](const std::string& name) { return index.has(name); });
-  auto order = index.load_order(names);
+  auto order = index.load_order(needed, wanted);
   if (!order.ok()) {
     return annotate(order.status(), folder);
   }

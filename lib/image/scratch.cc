@@ -3,6 +3,8 @@
 #include <fcntl.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 
 #include <absl/strings/str_format.h>
 
@@ -18,56 +20,93 @@ constexpr char kHashSeed[] = "72616d65-7400-4000-8000-686173687365";
 // Seconds since 1970 that mke2fs takes for now (e2fsprogs: E2FSPROGS_FAKE_TIME). Not 0: that means
 // unset.
 constexpr char kFakeTime[] = "E2FSPROGS_FAKE_TIME=1577836800";
+// "none" and then each by name: the host's mke2fs.conf must not decide. No journal: a scratch disk
+// never outlives its machine. No checksums: they would need a crypto module in the guest.
+constexpr char kFeatures[] =
+    "none,dir_index,dir_nlink,extent,extra_isize,filetype,flex_bg,huge_file,large_file,"
+    "sparse_super,uninit_bg,64bit";
 constexpr uint64_t kBytesPerInode = 32 * 1024;
 constexpr uint64_t kMinInodes = 2048;
 
-Status format(const std::string& path, uint64_t bytes) {
+StatusOr<UniqueFd> open_named_and_unlink(const std::string& directory) {
+  std::array<std::byte, 8> random;
+  RAMET_RETURN_IF_ERROR(sys::getrandom(random));
+  uint64_t number = 0;
+  for (const std::byte b : random) {
+    number = number << 8 | static_cast<uint64_t>(b);
+  }
+  const std::string path = absl::StrFormat("%s/.ramet-scratch-%016x", directory, number);
+  RAMET_ASSIGN_OR_RETURN(UniqueFd file, sys::open(path, O_RDWR | O_CREAT | O_EXCL, 0600));
+  RAMET_RETURN_IF_ERROR(sys::unlink(path));
+  return file;
+}
+
+// O_TMPFILE is not known to every file system; open(2) names these errors for that.
+StatusOr<UniqueFd> open_unnamed(const std::string& directory) {
+  auto file = sys::open(directory, O_RDWR | O_TMPFILE, 0600);
+  if (!file.ok() && (absl::IsUnimplemented(file.status()) || absl::IsInternal(file.status()) ||
+                     absl::IsInvalidArgument(file.status()))) {
+    return open_named_and_unlink(directory);
+  }
+  return file;
+}
+
+Status format(int fd, uint64_t bytes) {
   ToolRun run;
   run.name = "mke2fs";
   run.package = "e2fsprogs";
-  // No journal: a scratch disk never outlives its machine. Lazy tables: they are holes already.
+  // The tables are holes: mke2fs finds that discarding makes zeros, and so neither writes them nor
+  // leaves them for the guest's kernel to clear.
   run.arguments = {
-      "-q", "-F",
-      "-t", "ext4",
-      "-O", "^has_journal,^resize_inode",
-      "-E", absl::StrFormat("lazy_itable_init=1,nodiscard,root_owner=0:0,hash_seed=%s", kHashSeed),
-      "-b", absl::StrFormat("%d", kScratchBlockBytes),
-      "-N", absl::StrFormat("%d", std::max(kMinInodes, bytes / kBytesPerInode)),
-      "-m", "0",
-      "-U", kUuid,
-      path, absl::StrFormat("%d", bytes / kScratchBlockBytes)};
+      "-q",
+      "-F",
+      "-t",
+      "ext4",
+      "-O",
+      kFeatures,
+      "-E",
+      absl::StrFormat("discard,lazy_itable_init=0,root_owner=0:0,hash_seed=%s", kHashSeed),
+      "-b",
+      absl::StrFormat("%d", kScratchBlockBytes),
+      "-I",
+      "256",
+      "-N",
+      absl::StrFormat("%d", std::max(kMinInodes, bytes / kBytesPerInode)),
+      "-m",
+      "0",
+      "-U",
+      kUuid,
+      kInheritedPath,
+      absl::StrFormat("%d", bytes / kScratchBlockBytes)};
   run.environment = {kFakeTime, "MKE2FS_CONFIG=/dev/null", "LC_ALL=C"};
+  run.inherited_fd = fd;
   return run_tool(run).status();
 }
 
-Status make_at(const std::string& path, uint64_t bytes) {
-  {
-    RAMET_ASSIGN_OR_RETURN(const UniqueFd fd, sys::open(path, O_RDWR | O_CREAT | O_TRUNC, 0600));
-    RAMET_RETURN_IF_ERROR(sys::ftruncate(fd.get(), bytes, absl::StrFormat("size %s", path)));
+StatusOr<UniqueFd> make_in(const std::string& directory, uint64_t bytes) {
+  RAMET_ASSIGN_OR_RETURN(UniqueFd file, open_unnamed(directory));
+  RAMET_RETURN_IF_ERROR(sys::ftruncate(file.get(), bytes, "size the file"));
+  RAMET_RETURN_IF_ERROR(format(file.get(), bytes));
+  RAMET_ASSIGN_OR_RETURN(const uint64_t size, sys::file_size(file.get(), "size of the file"));
+  if (size != bytes) {
+    return absl::InternalError(absl::StrFormat("mke2fs left %d bytes of %d", size, bytes));
   }
-  RAMET_RETURN_IF_ERROR(format(path, bytes));
-  RAMET_ASSIGN_OR_RETURN(const UniqueFd fd, sys::open(path, O_RDWR));
-  return sys::fsync(fd.get(), absl::StrFormat("fsync %s", path));
+  return file;
 }
 
 }  // namespace
 
-Status make_scratch_image(const std::string& path, uint64_t bytes) {
+StatusOr<UniqueFd> make_scratch_image(const std::string& directory, uint64_t bytes) {
   if (bytes < kMinScratchBytes || bytes > kMaxScratchBytes || bytes % kScratchBlockBytes != 0) {
     return absl::InvalidArgumentError(
         absl::StrFormat("scratch image of %d bytes: %d to %d, in blocks of %d, can be made", bytes,
                         kMinScratchBytes, kMaxScratchBytes, kScratchBlockBytes));
   }
-  const std::string temporary = path + ".tmp";
-  Status status = make_at(temporary, bytes);
-  if (status.ok()) {
-    status = sys::rename(temporary, path);
+  auto file = make_in(directory, bytes);
+  if (!file.ok()) {
+    return annotate(file.status(), absl::StrFormat("make a scratch image in %s", directory));
   }
-  if (!status.ok()) {
-    (void)sys::unlink(temporary);
-    return annotate(status, absl::StrFormat("make the scratch image %s", path));
-  }
-  return status;
+  return file;
 }
 
 }  // namespace ramet

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include <absl/strings/str_format.h>
 
@@ -24,7 +25,9 @@ using sys::OnEintr;
 constexpr std::array<const char*, 6> kFolders = {"/usr/sbin", "/sbin",           "/usr/bin",
                                                  "/bin",      "/usr/local/sbin", "/usr/local/bin"};
 constexpr char kPath[] = "PATH=/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin";
+constexpr int kInheritedFd = 3;  // as kInheritedPath says
 constexpr size_t kLastWordsBytes = 2000;
+constexpr unsigned kReapIntervalUs = 2000;
 constexpr uint64_t kNsPerMs = 1'000'000;
 
 StatusOr<std::string> find_tool(const ToolRun& run) {
@@ -36,14 +39,23 @@ StatusOr<std::string> find_tool(const ToolRun& run) {
       return path;
     }
   }
-  return absl::NotFoundError(absl::StrFormat("%s is not installed (package %s); looked in %s",
-                                             run.name, run.package, kPath + sizeof("PATH=") - 1));
+  return absl::UnimplementedError(
+      absl::StrFormat("%s is not installed (install the package %s); looked in %s", run.name,
+                      run.package, kPath + sizeof("PATH=") - 1));
 }
 
 struct Pipe {
   UniqueFd read_end;
   UniqueFd write_end;
 };
+
+// A copy that stands clear of the numbers that the child's descriptors will get: in a process that
+// was started with those closed, any descriptor may have one.
+StatusOr<UniqueFd> clear_of_standard(int fd) {
+  const sys::Result result = sys::fcntl(fd, F_DUPFD_CLOEXEC, kInheritedFd + 1);
+  RAMET_RETURN_IF_ERROR(result.status("duplicate a descriptor"));
+  return UniqueFd(static_cast<int>(result.value));
+}
 
 StatusOr<Pipe> make_pipe() {
   std::array<int, 2> fds = {-1, -1};
@@ -52,7 +64,9 @@ StatusOr<Pipe> make_pipe() {
   if (!result.ok()) {
     return result.status("make a pipe");
   }
-  return Pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+  Pipe pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+  RAMET_ASSIGN_OR_RETURN(pipe.write_end, clear_of_standard(fds[1]));
+  return pipe;
 }
 
 // execve's char* are not written to.
@@ -68,7 +82,7 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
 // posix_spawn's two parameter objects, with default signals and the pipes as output.
 class SpawnSetup {
  public:
-  SpawnSetup(int out, int err) {
+  SpawnSetup(int out, int err, int inherited) {
     ::posix_spawnattr_init(&attributes_);
     sigset_t set;
     ::sigemptyset(&set);
@@ -80,6 +94,9 @@ class SpawnSetup {
     ::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     ::posix_spawn_file_actions_adddup2(&actions_, out, STDOUT_FILENO);
     ::posix_spawn_file_actions_adddup2(&actions_, err, STDERR_FILENO);
+    if (inherited >= 0) {
+      ::posix_spawn_file_actions_adddup2(&actions_, inherited, kInheritedFd);
+    }
   }
   ~SpawnSetup() {
     ::posix_spawnattr_destroy(&attributes_);
@@ -104,7 +121,11 @@ class Child {
     arguments.insert(arguments.begin(), run.name);
     std::vector<std::string> environment = run.environment;
     environment.emplace_back(kPath);
-    const SpawnSetup setup(out, err);
+    UniqueFd inherited;
+    if (run.inherited_fd >= 0) {
+      RAMET_ASSIGN_OR_RETURN(inherited, clear_of_standard(run.inherited_fd));
+    }
+    const SpawnSetup setup(out, err, inherited.get());
     pid_t pid = -1;
     const sys::Result result = sys::invoke(Call::kSpawn, OnEintr::kRetry, [&] {
       const int error = ::posix_spawn(&pid, path.c_str(), setup.actions(), setup.attributes(),
@@ -121,26 +142,52 @@ class Child {
   Child& operator=(Child&&) = delete;
   ~Child() {
     if (pid_ > 0) {
+      // style: allow signals: a child process of our own, not yet reaped
+      // style: allow signals: a child of our own, not reaped, so the number is still its
       ::kill(pid_, SIGKILL);
-      (void)wait();
+      (void)reap(0);
     }
   }
 
-  // The wait status. Internal when somebody else reaped the child: the embedder ignores SIGCHLD or
-  // waits for every child.
-  StatusOr<int> wait() {
-    int status = 0;
-    const sys::Result result =
-        sys::invoke(Call::kSpawn, OnEintr::kRetry, [&] { return ::waitpid(pid_, &status, 0); });
-    pid_ = -1;
-    if (!result.ok()) {
-      return result.status("wait for the program");
+  // The wait status.
+  StatusOr<int> wait_until(uint64_t deadline_ns) {
+    while (true) {
+      RAMET_ASSIGN_OR_RETURN(const Ended ended, reap(WNOHANG));
+      if (ended.is_so) {
+        return ended.status;
+      }
+      if (monotonic_ns() >= deadline_ns) {
+        return absl::DeadlineExceededError("it closed its output and did not end in time");
+      }
+      ::usleep(kReapIntervalUs);
     }
-    return status;
   }
 
  private:
+  struct Ended {
+    bool is_so = false;
+    int status = 0;
+  };
   explicit Child(pid_t pid) : pid_(pid) {}
+
+  // FailedPrecondition when somebody else reaped the child: whether it did its work is then
+  // unknown.
+  StatusOr<Ended> reap(int flags) {
+    int status = 0;
+    const sys::Result result =
+        sys::invoke(Call::kSpawn, OnEintr::kRetry, [&] { return ::waitpid(pid_, &status, flags); });
+    if (result.error == ECHILD) {
+      pid_ = -1;
+      return absl::FailedPreconditionError(
+          "its exit status is lost: this process ignores SIGCHLD or waits for every child");
+    }
+    RAMET_RETURN_IF_ERROR(result.status("wait for it to end"));
+    if (result.value > 0) {
+      pid_ = -1;
+    }
+    return Ended{result.value > 0, status};
+  }
+
   pid_t pid_;
 };
 
@@ -160,9 +207,9 @@ struct Output {
   std::string err;
 };
 
-Status collect(const ToolRun& run, int out_fd, int err_fd, Output& output) {
-  const uint64_t deadline = monotonic_ns() + run.timeout_ns;
-  std::array<pollfd, 2> fds = {{{out_fd, POLLIN, 0}, {err_fd, POLLIN, 0}}};
+Status collect(const ToolRun& run, const Pipe& out, const Pipe& err, uint64_t deadline,
+               Output& output) {
+  std::array<pollfd, 2> fds = {{{out.read_end.get(), POLLIN, 0}, {err.read_end.get(), POLLIN, 0}}};
   while (fds[0].fd >= 0 || fds[1].fd >= 0) {
     const uint64_t now = monotonic_ns();
     if (now >= deadline) {
@@ -194,18 +241,22 @@ Status collect(const ToolRun& run, int out_fd, int err_fd, Output& output) {
 }  // namespace
 
 StatusOr<std::string> run_tool(const ToolRun& run) {
+  const uint64_t deadline = monotonic_ns() + run.timeout_ns;
   RAMET_ASSIGN_OR_RETURN(Pipe out, make_pipe());
   RAMET_ASSIGN_OR_RETURN(Pipe err, make_pipe());
   RAMET_ASSIGN_OR_RETURN(Child child, Child::start(run, out.write_end.get(), err.write_end.get()));
   out.write_end.reset();
   err.write_end.reset();
   Output output;
-  RAMET_RETURN_IF_ERROR(collect(run, out.read_end.get(), err.read_end.get(), output));
-  RAMET_ASSIGN_OR_RETURN(const int status, child.wait());
-  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+  RAMET_RETURN_IF_ERROR(collect(run, out, err, deadline, output));
+  const auto status = child.wait_until(deadline);
+  if (!status.ok()) {
+    return annotate(status.status(), run.name);
+  }
+  if (!WIFEXITED(*status) || WEXITSTATUS(*status) != 0) {
     return absl::FailedPreconditionError(absl::StrFormat(
-        "%s failed with %s %d: %s", run.name, WIFEXITED(status) ? "exit status" : "signal",
-        WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status), output.err));
+        "%s failed with %s %d: %s", run.name, WIFEXITED(*status) ? "exit status" : "signal",
+        WIFEXITED(*status) ? WEXITSTATUS(*status) : WTERMSIG(*status), output.err));
   }
   return std::move(output.out);
 }

@@ -14,17 +14,21 @@
 
 namespace ramet {
 
+inline constexpr char kInheritedPath[] = "/proc/self/fd/3";
+
 struct ToolRun {
   std::string name;     // "mke2fs"
   std::string package;  // of the distribution, for the message when it is missing: "e2fsprogs"
   std::vector<std::string> arguments;
   std::vector<std::string> environment;  // NAME=value, all of it but PATH
+  int inherited_fd = -1;                 // the program finds it at kInheritedPath; -1: none
   size_t max_output_bytes = 64 * 1024;
   uint64_t timeout_ns = 120'000'000'000;
 };
 
-// The program's standard output. NotFound when it is not installed, FailedPrecondition with its
-// last words when it fails, ResourceExhausted when it prints too much, DeadlineExceeded.
+// The program's standard output. Unimplemented, naming the package, when it is not installed;
+// FailedPrecondition with its last words when it fails, ResourceExhausted when it prints too much,
+// DeadlineExceeded.
 StatusOr<std::string> run_tool(const ToolRun& run);
 
 }  // namespace ramet

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <thread>
 
 #include <catch2/catch.hpp>
@@ -473,4 +474,23 @@ TEST_CASE(
   }
   std::printf("%d of %d damaged states restored\n", restored, rounds);
   CHECK(restored > 0);
+}
+
+// Writes the fuzz target's real seeds: run by hand, after a change of the format, with `kvm_state
+// "[seeds]"`.
+TEST_CASE("seeds of the vmstate fuzz target", "[.seeds]") {
+  RAMET_NEED_KVM(kvm);
+  for (const uint32_t vcpus : {1u, 2u}) {
+    auto box = make_box(kvm, Program::kHello, {.vcpus = vcpus});
+    REQUIRE(box.ok());
+    const auto state = box->machine->save();
+    REQUIRE(state.ok());
+    const auto file = encode_sections(to_sections(*state));
+    std::ofstream out(
+        source_dir() + "/fuzz/corpus/vmstate/machine_" + std::to_string(vcpus) + "_vcpu",
+        std::ios::binary);
+    out.write(reinterpret_cast<const char*>(file.data()),
+              static_cast<std::streamsize>(file.size()));
+    REQUIRE(out.good());
+  }
 }

@@ -100,7 +100,7 @@ class Connection {
   // Why it is done; OK when the guest closed it in order.
   const Status& error() const { return error_; }
 
-  size_t buffered_bytes() const { return receive_.size() + transmit_.size(); }
+  size_t unread_bytes() const { return receive_.size(); }
   size_t allocated_bytes() const { return receive_.allocated() + transmit_.allocated(); }
 
   // Notified when readable(), writable() or phase() may have changed. Used with the core's mutex.

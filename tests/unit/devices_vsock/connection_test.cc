@@ -483,7 +483,7 @@ TEST_CASE("a length beyond the bytes that follow resets the connection") {
   header.len = 5;
   guest.send(header, "1234");
   CHECK(guest.receive_ops() == Ops{Op::kRst});
-  CHECK(connection->buffered_bytes() == 0);
+  CHECK(connection->unread_bytes() == 0);
 }
 
 TEST_CASE("data before our answer to the guest's request is beyond its credit") {

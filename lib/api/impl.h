@@ -1,0 +1,39 @@
+// What stands behind the public handles. Only lib/api includes this.
+//
+// Thread rule: as the public classes.
+#ifndef RAMET_LIB_API_IMPL_H_
+#define RAMET_LIB_API_IMPL_H_
+
+#include <memory>
+
+#include <ramet/engine.h>
+#include <ramet/sandbox.h>
+#include <ramet/template.h>
+
+#include "lib/core/engine.h"
+#include "lib/core/sandbox_machine.h"
+#include "lib/core/template_data.h"
+
+namespace sandbox {
+
+class Engine::Impl {
+ public:
+  std::shared_ptr<ramet::Engine> engine;
+};
+
+class Template::Impl {
+ public:
+  std::shared_ptr<const ramet::TemplateData> data;
+  std::shared_ptr<Engine> engine;
+  TemplateInfo info;
+};
+
+class Sandbox::Impl {
+ public:
+  std::shared_ptr<Engine> engine;
+  std::unique_ptr<ramet::SandboxMachine> machine;
+};
+
+}  // namespace sandbox
+
+#endif  // RAMET_LIB_API_IMPL_H_

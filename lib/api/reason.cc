@@ -1,0 +1,53 @@
+#include <string>
+
+#include <ramet/reason.h>
+
+#include "lib/core/reasons.h"
+
+namespace sandbox {
+namespace {
+
+struct Row {
+  Reason reason;
+  std::string_view name;
+};
+
+constexpr Row kRows[] = {
+    {Reason::kNone, "none"},
+    {Reason::kKvmMissing, ramet::reason::kKvmMissing},
+    {Reason::kKvmDenied, ramet::reason::kKvmDenied},
+    {Reason::kKvmUnfit, ramet::reason::kKvmUnfit},
+    {Reason::kBadKernel, ramet::reason::kBadKernel},
+    {Reason::kBadImage, ramet::reason::kBadImage},
+    {Reason::kBadTemplate, ramet::reason::kBadTemplate},
+    {Reason::kIncompatible, ramet::reason::kIncompatible},
+    {Reason::kGuestDied, ramet::reason::kGuestDied},
+    {Reason::kGuestHung, ramet::reason::kGuestHung},
+    {Reason::kGuestMisbehaved, ramet::reason::kGuestMisbehaved},
+    {Reason::kProcessesAlive, ramet::reason::kProcessesAlive},
+    {Reason::kKilled, ramet::reason::kKilled},
+    {Reason::kReseedFailed, ramet::reason::kReseedFailed},
+};
+
+}  // namespace
+
+Reason reason_of(const absl::Status& status) {
+  const std::string name = ramet::reason_of(status);
+  for (const Row& row : kRows) {
+    if (row.name == name) {
+      return row.reason;
+    }
+  }
+  return Reason::kNone;
+}
+
+std::string_view reason_name(Reason reason) {
+  for (const Row& row : kRows) {
+    if (row.reason == reason) {
+      return row.name;
+    }
+  }
+  return "none";
+}
+
+}  // namespace sandbox

@@ -1,0 +1,39 @@
+// HostFacts: what this host offers, as found by trying.
+//
+// Thread rule: free functions.
+#ifndef RAMET_LIB_CORE_HOST_FACTS_H_
+#define RAMET_LIB_CORE_HOST_FACTS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "vmm/base/status.h"
+
+namespace ramet {
+
+struct CapabilityFact {
+  std::string name;
+  bool present = false;
+  bool required = false;
+  std::string needed_for;
+};
+
+struct HostFacts {
+  std::string kernel_release;
+  std::string cpu_model;
+  Status kvm;  // why KVM cannot be used; OK when it can
+  bool hardware_kvm = false;
+  bool tsc_runs = false;                     // KVM_GET_TSC_KHZ is not 0
+  std::vector<CapabilityFact> capabilities;  // empty without a device
+  uint64_t open_files_limit = 0;
+  uint64_t memory_bytes = 0;
+  uint64_t available_memory_bytes = 0;
+  uint32_t cores = 0;
+};
+
+HostFacts inspect_host(const std::string& kvm_device);
+
+}  // namespace ramet
+
+#endif  // RAMET_LIB_CORE_HOST_FACTS_H_

@@ -1,0 +1,231 @@
+#include "lib/core/instance.h"
+
+#include <string>
+
+#include <absl/strings/str_format.h>
+
+#include "devices/block/device.h"
+#include "lib/core/reasons.h"
+
+namespace ramet {
+namespace {
+
+constexpr size_t kConsoleLinesInMessages = 4;
+
+std::string disk_id(uint32_t slot) { return slot == kRootSlot ? "ramet-root" : "ramet-scratch"; }
+
+uint64_t metric(const virtio::VirtioDevice& device, std::string_view name) {
+  for (const virtio::Metric& row : device.metrics()) {
+    if (row.name == name) {
+      return row.value;
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+Instance::Instance(std::unique_ptr<Machine> machine, InstanceOptions options)
+    : machine_(std::move(machine)),
+      options_(std::move(options)),
+      console_(options_.console),
+      generation_(&machine_->memory(), GuestAddr{x86::kVmGenIdGuidAddress},
+                  &machine_->irq(x86::kGedGsi)),
+      power_({.power_off =
+                  [this] {
+                    machine_->request_end({EndReason::kPowerOff, "the guest powered off"});
+                  },
+              .reset =
+                  [this] {
+                    machine_->request_end({EndReason::kReset, "the guest asked for a reset"});
+                  }}) {}
+
+StatusOr<std::unique_ptr<Instance>> Instance::create(Engine* engine,
+                                                     std::unique_ptr<GuestMemory> memory,
+                                                     uint32_t vcpus, InstanceOptions options) {
+  const Kvm& kvm = *engine->kvm();
+  auto cpuid = x86::baseline(kvm.supported_cpuid(), {.tsc_deadline = kvm.has_tsc_deadline()});
+  RAMET_ASSIGN_OR_RETURN(
+      auto machine, Machine::create(engine->kvm(), std::move(memory), vcpus, std::move(cpuid)));
+  std::unique_ptr<Instance> self(new Instance(std::move(machine), std::move(options)));
+  RAMET_RETURN_IF_ERROR(self->add_bus_devices(nullptr));
+  RAMET_RETURN_IF_ERROR(self->add_disks(engine, nullptr));
+  RAMET_RETURN_IF_ERROR(self->add_vsock(engine, nullptr));
+  RAMET_RETURN_IF_ERROR(self->fill_empty_slots());
+  return self;
+}
+
+StatusOr<std::unique_ptr<Instance>> Instance::restore(Engine* engine,
+                                                      std::unique_ptr<GuestMemory> memory,
+                                                      const InstanceState& state,
+                                                      InstanceOptions options) {
+  RAMET_ASSIGN_OR_RETURN(auto machine,
+                         Machine::restore(engine->kvm(), std::move(memory), state.machine));
+  std::unique_ptr<Instance> self(new Instance(std::move(machine), std::move(options)));
+  RAMET_RETURN_IF_ERROR(self->add_bus_devices(&state.serial));
+  RAMET_RETURN_IF_ERROR(self->add_disks(engine, &state));
+  RAMET_RETURN_IF_ERROR(self->add_vsock(engine, &state));
+  RAMET_RETURN_IF_ERROR(self->fill_empty_slots());
+  self->devices_quiet_ = true;
+  return self;
+}
+
+Instance::~Instance() { machine_->stop(); }
+
+Status Instance::add_bus_devices(const SerialState* serial) {
+  IrqLine* line = &machine_->irq(x86::kSerialGsi);
+  const auto sink = [this](std::byte byte) { console_.append(byte); };
+  if (serial == nullptr) {
+    serial_ = std::make_unique<Serial>(line, sink);
+  } else {
+    RAMET_ASSIGN_OR_RETURN(serial_, Serial::create_from_state(line, sink, *serial));
+  }
+  RAMET_RETURN_IF_ERROR(
+      machine_->pio().insert(x86::kSerialPort, x86::kSerialPortSize, serial_.get()));
+  return machine_->pio().insert(x86::kPowerPort, x86::kPowerPortSize, &power_);
+}
+
+Status Instance::add_disks(Engine* engine, const InstanceState* state) {
+  if (options_.disks.root != nullptr) {
+    RAMET_RETURN_IF_ERROR(add_disk(
+        engine, kRootSlot, std::make_unique<block::FileBackend>(options_.disks.root), state));
+  }
+  if (options_.disks.scratch != nullptr) {
+    auto scratch = std::make_unique<block::CowBackend>(
+        options_.disks.scratch,
+        block::OverlayOptions{.directory = engine->scratch_directory(),
+                              .max_bytes = options_.disks.scratch->size_bytes()});
+    scratch_ = scratch.get();
+    RAMET_RETURN_IF_ERROR(add_disk(engine, kScratchSlot, std::move(scratch), state));
+  }
+  return Status();
+}
+
+Status Instance::add_disk(Engine* engine, uint32_t slot, std::unique_ptr<block::Backend> backend,
+                          const InstanceState* state) {
+  const block::BlockOptions options = {.id = disk_id(slot), .executor = engine->executor()};
+  if (state == nullptr) {
+    RAMET_ASSIGN_OR_RETURN(auto device, block::BlockDevice::create(std::move(backend), options));
+    return add_transport(engine, slot, std::move(device), nullptr);
+  }
+  if (!state->slots[slot]) {
+    return absl::DataLossError(
+        absl::StrFormat("the snapshot has no state of the disk in slot %d", slot));
+  }
+  RAMET_ASSIGN_OR_RETURN(auto device, block::BlockDevice::create_from_state(
+                                          std::move(backend), options, state->slots[slot]->device));
+  return add_transport(engine, slot, std::move(device), state);
+}
+
+Status Instance::add_vsock(Engine* engine, const InstanceState* state) {
+  const VsockOptions options = {.host_port_offset = engine->next_port_offset()};
+  std::unique_ptr<Vsock> device;
+  if (state == nullptr) {
+    device = Vsock::create(options);
+  } else if (!state->slots[kVsockSlot]) {
+    return absl::DataLossError("the snapshot has no state of the vsock device");
+  } else {
+    RAMET_ASSIGN_OR_RETURN(device,
+                           Vsock::create_from_state(options, state->slots[kVsockSlot]->device));
+  }
+  vsock_ = device.get();
+  return add_transport(engine, kVsockSlot, std::move(device), state);
+}
+
+Status Instance::add_transport(Engine* engine, uint32_t slot,
+                               std::unique_ptr<virtio::VirtioDevice> device,
+                               const InstanceState* state) {
+  const virtio::TransportParts parts = {.memory = &machine_->memory(),
+                                        .irq = &machine_->irq(x86::virtio_mmio_gsi(slot)),
+                                        .log = engine->log()};
+  auto transport = state == nullptr ? virtio::MmioTransport::create(std::move(device), parts)
+                                    : virtio::MmioTransport::create_from_state(
+                                          std::move(device), parts, *state->slots[slot]);
+  RAMET_RETURN_IF_ERROR(annotate(transport.status(), absl::StrFormat("virtio-mmio slot %d", slot)));
+  slots_[slot] = std::move(*transport);
+  return machine_->mmio().insert(x86::virtio_mmio_address(slot), x86::kVirtioMmioRegisterSize,
+                                 slots_[slot].get());
+}
+
+Status Instance::fill_empty_slots() {
+  for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    if (slots_[slot] == nullptr) {
+      RAMET_RETURN_IF_ERROR(machine_->mmio().insert(x86::virtio_mmio_address(slot),
+                                                    x86::kVirtioMmioRegisterSize, &empty_slot_));
+    }
+  }
+  return Status();
+}
+
+Status Instance::resume() {
+  if (devices_quiet_) {
+    serial_->resume();
+    for (const auto& slot : slots_) {
+      if (slot != nullptr) {
+        slot->resume();
+      }
+    }
+    devices_quiet_ = false;
+  }
+  return machine_->resume();
+}
+
+StatusOr<InstanceState> Instance::save() {
+  RAMET_RETURN_IF_ERROR(machine_->pause());
+  InstanceState state;
+  for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    if (slots_[slot] == nullptr) {
+      continue;
+    }
+    slots_[slot]->quiesce();
+    RAMET_ASSIGN_OR_RETURN(state.slots[slot], slots_[slot]->save());
+  }
+  devices_quiet_ = true;
+  state.serial = serial_->save();
+  // The vCPUs and the IOAPIC last: draining the devices may have raised interrupts.
+  RAMET_ASSIGN_OR_RETURN(state.machine, machine_->save());
+  return state;
+}
+
+StatusOr<std::shared_ptr<const block::LayerStack>> Instance::freeze_scratch() {
+  if (scratch_ == nullptr) {
+    return std::shared_ptr<const block::LayerStack>();
+  }
+  return scratch_->freeze();
+}
+
+Status Instance::describe_end(const MachineEnd& end) const {
+  const std::string console = console_.last_lines(kConsoleLinesInMessages);
+  const std::string text =
+      "the guest died: " + end.detail + (console.empty() ? "" : "; its console ends: " + console);
+  if (end.reason == EndReason::kHostError) {
+    return absl::InternalError("the machine stopped: " + end.detail);
+  }
+  return with_reason(absl::UnavailableError(text), reason::kGuestDied);
+}
+
+void Instance::on_end(std::function<void(const Status&)> function) {
+  machine_->on_end([this, function = std::move(function)](const MachineEnd& end) {
+    const Status status = describe_end(end);
+    vsock().shutdown_all(status);
+    function(status);
+  });
+}
+
+InstanceMetrics Instance::metrics() const {
+  InstanceMetrics metrics;
+  metrics.vcpu_exits = machine_->exits();
+  const VsockMetrics vsock = vsock_->host().metrics();
+  metrics.vsock_bytes_in = vsock.tx_bytes;
+  metrics.vsock_bytes_out = vsock.rx_bytes;
+  for (const uint32_t slot : {kRootSlot, kScratchSlot}) {
+    if (slots_[slot] != nullptr) {
+      metrics.disk_bytes_read += metric(*slots_[slot]->device(), "read_bytes");
+      metrics.disk_bytes_written += metric(*slots_[slot]->device(), "written_bytes");
+    }
+  }
+  metrics.private_disk_bytes = scratch_ == nullptr ? 0 : scratch_->overlay_bytes();
+  return metrics;
+}
+
+}  // namespace ramet

@@ -1,0 +1,112 @@
+// Instance: a machine with all its devices. The only code that knows every device.
+//
+// Thread rule: create or restore, then from any thread: machine(), vsock(), metrics(), on_end().
+// resume(), save() and announce_generation() one at a time. Invariant: destruction stops the vCPUs
+// before any device goes.
+#ifndef RAMET_LIB_CORE_INSTANCE_H_
+#define RAMET_LIB_CORE_INSTANCE_H_
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "devices/block/cow_backend.h"
+#include "devices/block/file_backend.h"
+#include "devices/legacy/power.h"
+#include "devices/legacy/serial.h"
+#include "devices/legacy/vmgenid.h"
+#include "devices/virtio/empty_slot.h"
+#include "devices/virtio/mmio.h"
+#include "devices/vsock/device.h"
+#include "lib/core/console.h"
+#include "lib/core/engine.h"
+#include "lib/core/instance_state.h"
+#include "vmm/machine/machine.h"
+
+namespace ramet {
+
+// The disks of a template and of all its forks: shared and immutable.
+struct Disks {
+  std::shared_ptr<const block::DiskFile> root;       // vda, read-only; may be null
+  std::shared_ptr<const block::LayerStack> scratch;  // vdb, copy-on-write; may be null
+};
+
+struct InstanceOptions {
+  Disks disks;
+  std::function<void(std::string_view)> console = {};
+};
+
+struct InstanceMetrics {
+  uint64_t vcpu_exits = 0;
+  uint64_t vsock_bytes_in = 0;
+  uint64_t vsock_bytes_out = 0;
+  uint64_t disk_bytes_read = 0;
+  uint64_t disk_bytes_written = 0;
+  uint64_t private_disk_bytes = 0;
+};
+
+class Instance {
+ public:
+  // A fresh machine, paused, its memory as given. `engine` outlives it.
+  static StatusOr<std::unique_ptr<Instance>> create(Engine* engine,
+                                                    std::unique_ptr<GuestMemory> memory,
+                                                    uint32_t vcpus, InstanceOptions options);
+  // A machine in a saved state, paused; nothing of it acts before resume().
+  static StatusOr<std::unique_ptr<Instance>> restore(Engine* engine,
+                                                     std::unique_ptr<GuestMemory> memory,
+                                                     const InstanceState& state,
+                                                     InstanceOptions options);
+  ~Instance();
+
+  Machine& machine() { return *machine_; }
+  VsockHost vsock() const { return vsock_->host(); }
+  const Console& console() const { return console_; }
+
+  // Sets devices and vCPUs going.
+  Status resume();
+  // Pauses the vCPUs, drains the devices, and takes their state. The instance stays so.
+  StatusOr<InstanceState> save();
+  // After save(): what the guest wrote to its scratch disk becomes a layer of a new stack; null
+  // without such a disk.
+  StatusOr<std::shared_ptr<const block::LayerStack>> freeze_scratch();
+  // Writes a VM generation id: before the first boot, and as a change with its event in a restored
+  // machine.
+  Status write_generation(const GenerationId& id) { return generation_.write(id); }
+  Status change_generation(const GenerationId& id) { return generation_.change(id); }
+
+  // `function` is called once when the machine ended by itself, on a vCPU thread, with a status
+  // that says why. The vsock's streams are woken with the same.
+  void on_end(std::function<void(const Status&)> function);
+
+  InstanceMetrics metrics() const;
+
+ private:
+  Instance(std::unique_ptr<Machine> machine, InstanceOptions options);
+  Status add_bus_devices(const SerialState* serial);
+  Status add_disks(Engine* engine, const InstanceState* state);
+  Status add_disk(Engine* engine, uint32_t slot, std::unique_ptr<block::Backend> backend,
+                  const InstanceState* state);
+  Status add_vsock(Engine* engine, const InstanceState* state);
+  Status add_transport(Engine* engine, uint32_t slot, std::unique_ptr<virtio::VirtioDevice> device,
+                       const InstanceState* state);
+  Status fill_empty_slots();
+  Status describe_end(const MachineEnd& end) const;
+
+  const std::unique_ptr<Machine> machine_;  // first: the devices use its memory and interrupt lines
+  const InstanceOptions options_;
+  Console console_;
+  const VmGenId generation_;
+  std::unique_ptr<Serial> serial_;
+  PowerDevice power_;
+  virtio::EmptySlot empty_slot_;
+  std::array<std::unique_ptr<virtio::MmioTransport>, x86::kVirtioMmioSlots> slots_;
+  Vsock* vsock_ = nullptr;                // owned by its transport
+  block::CowBackend* scratch_ = nullptr;  // owned by its device
+  bool devices_quiet_ = false;            // resume() has to set them going
+};
+
+}  // namespace ramet
+
+#endif  // RAMET_LIB_CORE_INSTANCE_H_

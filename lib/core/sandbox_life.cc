@@ -1,0 +1,189 @@
+#include "lib/core/sandbox_life.h"
+
+#include <chrono>
+#include <string_view>
+
+#include <absl/strings/str_format.h>
+
+#include "lib/core/reasons.h"
+#include "vmm/base/clock.h"
+
+namespace ramet {
+namespace {
+
+const char* name_of(SandboxState state) {
+  switch (state) {
+    case SandboxState::kRunning:
+      return "running";
+    case SandboxState::kPaused:
+      return "paused";
+    case SandboxState::kPoisoned:
+      return "poisoned";
+    case SandboxState::kGone:
+      break;
+  }
+  return "gone";
+}
+
+}  // namespace
+
+SandboxLife::SandboxLife(Engine* engine, std::unique_ptr<Instance> instance, SandboxTimes times)
+    : vsock_(instance->vsock()), engine_(engine), instance_(std::move(instance)), times_(times) {}
+
+std::shared_ptr<SandboxLife> SandboxLife::create(Engine* engine, std::unique_ptr<Instance> instance,
+                                                 SandboxTimes times) {
+  std::shared_ptr<SandboxLife> self(new SandboxLife(engine, std::move(instance), times));
+  // Weak, or the instance's listener would keep alive what keeps the instance alive.
+  self->instance_->on_end([weak = std::weak_ptr(self)](const Status& reason) {
+    if (const auto life = weak.lock()) {
+      life->finish(reason);
+    }
+  });
+  return self;
+}
+
+void SandboxLife::detach() {
+  finish(with_reason(absl::CancelledError("the sandbox was killed"), reason::kKilled));
+  const std::lock_guard lock(mutex_);
+  engine_ = nullptr;
+}
+
+Status SandboxLife::start() {
+  RAMET_ASSIGN_OR_RETURN(const auto instance, controllable("start"));
+  return instance->resume();
+}
+
+StatusOr<std::shared_ptr<Instance>> SandboxLife::controllable(const char* what) const {
+  const std::lock_guard lock(mutex_);
+  if (state_ != SandboxState::kRunning && state_ != SandboxState::kPaused) {
+    return not_legal_locked(what);
+  }
+  return instance_;
+}
+
+Status SandboxLife::pause() {
+  const std::lock_guard control(control_mutex_);
+  RAMET_ASSIGN_OR_RETURN(const auto instance, controllable("pause"));
+  RAMET_RETURN_IF_ERROR(instance->machine().pause());
+  const std::lock_guard lock(mutex_);
+  if (state_ == SandboxState::kRunning) {
+    state_ = SandboxState::kPaused;
+  }
+  return end_reason_;
+}
+
+Status SandboxLife::resume() {
+  const std::lock_guard control(control_mutex_);
+  RAMET_ASSIGN_OR_RETURN(const auto instance, controllable("resume"));
+  RAMET_RETURN_IF_ERROR(instance->machine().resume());
+  const std::lock_guard lock(mutex_);
+  if (state_ == SandboxState::kPaused) {
+    state_ = SandboxState::kRunning;
+  }
+  return end_reason_;
+}
+
+void SandboxLife::poison(Status reason) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (state_ == SandboxState::kPoisoned || state_ == SandboxState::kGone) {
+      return;
+    }
+    state_ = SandboxState::kPoisoned;
+    end_reason_ = reason;
+    instance_->machine().abandon({EndReason::kStopped, "poisoned"});
+  }
+  vsock_.shutdown_all(std::move(reason));
+}
+
+void SandboxLife::finish(Status reason) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (state_ == SandboxState::kGone) {
+      return;
+    }
+    state_ = SandboxState::kGone;
+    if (end_reason_.ok()) {
+      end_reason_ = reason;
+    }
+    reap_locked();
+  }
+  vsock_.shutdown_all(std::move(reason));
+}
+
+void SandboxLife::reap_locked() {
+  times_.kill_called = monotonic_ns();
+  times_.first_exit = instance_->machine().first_exit_ns();
+  last_metrics_ = instance_->metrics();
+  instance_->machine().abandon({EndReason::kStopped, "killed"});
+  if (engine_ == nullptr) {
+    return;
+  }
+  engine_->reap([instance = std::move(instance_), self = shared_from_this()]() mutable {
+    // Somebody may still hold it for a moment, in pause(): what counts is that its threads are
+    // gone.
+    instance->machine().stop();
+    instance.reset();
+    const std::lock_guard lock(self->mutex_);
+    self->times_.teardown_done = monotonic_ns();
+    self->torn_down_.notify_all();
+  });
+}
+
+Status SandboxLife::wait_gone(uint64_t deadline_ns) {
+  std::unique_lock lock(mutex_);
+  if (state_ != SandboxState::kGone) {
+    return not_legal_locked("wait for the teardown");
+  }
+  const std::chrono::steady_clock::time_point deadline{std::chrono::nanoseconds(deadline_ns)};
+  if (!torn_down_.wait_until(lock, deadline, [&] { return times_.teardown_done != 0; })) {
+    return absl::DeadlineExceededError("the teardown was not done at the deadline");
+  }
+  return Status();
+}
+
+Status SandboxLife::not_legal_locked(const char* what) const {
+  if (!end_reason_.ok()) {
+    return annotate(end_reason_, absl::StrFormat("%s: the sandbox is %s", what, name_of(state_)));
+  }
+  return absl::FailedPreconditionError(
+      absl::StrFormat("%s: the sandbox is %s", what, name_of(state_)));
+}
+
+Status SandboxLife::check_running(const char* what) const {
+  const std::lock_guard lock(mutex_);
+  return state_ == SandboxState::kRunning ? Status() : not_legal_locked(what);
+}
+
+SandboxState SandboxLife::state() const {
+  const std::lock_guard lock(mutex_);
+  return state_;
+}
+
+Status SandboxLife::end_reason() const {
+  const std::lock_guard lock(mutex_);
+  return end_reason_;
+}
+
+SandboxTimes SandboxLife::times() const {
+  const std::lock_guard lock(mutex_);
+  SandboxTimes times = times_;
+  if (instance_ != nullptr) {
+    times.first_exit = instance_->machine().first_exit_ns();
+  }
+  return times;
+}
+
+InstanceMetrics SandboxLife::metrics() const {
+  const std::lock_guard lock(mutex_);
+  return instance_ != nullptr ? instance_->metrics() : last_metrics_;
+}
+
+void SandboxLife::mark(uint64_t SandboxTimes::*moment) {
+  const std::lock_guard lock(mutex_);
+  if (times_.*moment == 0) {
+    times_.*moment = monotonic_ns();
+  }
+}
+
+}  // namespace ramet

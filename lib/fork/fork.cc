@@ -1,0 +1,41 @@
+#include "lib/fork/fork.h"
+
+#include "lib/fork/identity.h"
+#include "vmm/base/clock.h"
+
+namespace ramet {
+
+StatusOr<std::unique_ptr<Instance>> restore_instance(
+    Engine* engine, const TemplateData& from, const GenerationId& generation,
+    std::function<void(std::string_view)> console) {
+  RAMET_ASSIGN_OR_RETURN(
+      auto memory,
+      GuestMemory::create(from.memory->fd(), from.state.machine.regions, MapMode::kPrivate));
+  RAMET_ASSIGN_OR_RETURN(auto instance,
+                         Instance::restore(engine, std::move(memory), from.state,
+                                           {.disks = from.disks, .console = std::move(console)}));
+  RAMET_RETURN_IF_ERROR(instance->change_generation(generation));
+  return instance;
+}
+
+StatusOr<std::unique_ptr<SandboxMachine>> fork_sandbox(std::shared_ptr<Engine> engine,
+                                                       const TemplateData& from,
+                                                       const ForkSpec& spec) {
+  SandboxTimes times = {.fork_called = monotonic_ns()};
+  RAMET_RETURN_IF_ERROR(engine->check_process());
+  std::string hostname = spec.hostname;
+  if (hostname.empty()) {
+    RAMET_ASSIGN_OR_RETURN(hostname, random_hostname());
+  }
+  RAMET_RETURN_IF_ERROR(check_hostname(hostname));
+  RAMET_ASSIGN_OR_RETURN(const wire::Reseed reseed, make_reseed(hostname));
+  auto instance = restore_instance(engine.get(), from, reseed.generation, spec.console);
+  RAMET_RETURN_IF_ERROR(annotate(instance.status(), "fork"));
+  times.shell_ready = monotonic_ns();
+  auto machine = std::make_unique<SandboxMachine>(std::move(engine), std::move(*instance),
+                                                  std::move(hostname), times);
+  RAMET_RETURN_IF_ERROR(annotate(machine->start(reseed, spec.ready_deadline_ns), "fork"));
+  return machine;
+}
+
+}  // namespace ramet

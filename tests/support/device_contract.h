@@ -277,7 +277,7 @@ void bounds_the_config_space() {
     device->write_config(offset, data);
   }
   for (uint64_t offset = 0; offset < 0x100; ++offset) {  // every width at every offset
-    for (const size_t width : {1, 2, 4, 8}) {
+    for (const size_t width : {1u, 2u, 4u, 8u}) {
       machine.transport->bus_read(virtio::reg::kConfig + offset, std::span(data).first(width));
       machine.transport->bus_write(virtio::reg::kConfig + offset, std::span(data).first(width));
     }

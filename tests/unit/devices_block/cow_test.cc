@@ -191,7 +191,7 @@ TEST_CASE("discarding gives blocks back to the limit") {
 TEST_CASE("a failed write leaves the old bytes in blocks that the overlay did not have") {
   CowBackend disk(stack_over_pattern(), {});
   DiskProbe probe;
-  for (const uint64_t n : {1, 2}) {
+  for (const uint64_t n : {1u, 2u}) {
     sys::FaultPlan plan(sys::Call::kPwrite, n, ENOSPC);
     plan.arm();
     CHECK(probe.write(&disk, 512, pattern_bytes(0, 512, 9)).code() ==

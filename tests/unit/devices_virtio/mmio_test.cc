@@ -164,7 +164,7 @@ TEST_CASE("registers answer aligned 32-bit accesses only") {
   Slot slot;
   std::array<std::byte, 8> data;
   for (uint64_t offset = 0; offset < reg::kConfig; ++offset) {
-    for (const size_t width : {1, 2, 4, 8}) {
+    for (const size_t width : {1u, 2u, 4u, 8u}) {
       if (width == 4 && offset % 4 == 0) {
         continue;
       }

@@ -8,7 +8,6 @@
 
 #include <array>
 #include <cerrno>
-#include <cstddef>
 #include <cstring>
 #include <ctime>
 #include <vector>
@@ -24,7 +23,6 @@ namespace {
 
 constexpr uint64_t kPageTables = 0x9000;
 constexpr uint64_t kCode = 0x10'0000;
-constexpr uint64_t kPort = 0x500;
 constexpr size_t kMostEntries = 256;
 
 // mov dx, 0x500; out dx, al; jmp back to the out
@@ -287,11 +285,9 @@ FloorResult floor_fork_once(const FloorTemplate& floor) {
   const uint64_t restored = now_ns();
   calls.io(machine.vcpu, KVM_RUN, 0, "KVM_RUN");
   const uint64_t exited = now_ns();
-  if (calls.ok()) {
-    const auto* run = static_cast<const kvm_run*>(machine.run);
-    const bool said = run->exit_reason == KVM_EXIT_IO && run->io.port == kPort;
-    errno = 0;
-    calls.note("the guest's first exit is its port write", said ? 0 : -1);
+  const auto* run = static_cast<const kvm_run*>(machine.run);
+  if (calls.ok() && (run->exit_reason != KVM_EXIT_IO || run->io.port != 0x500)) {
+    calls.note("the guest's first exit is its port write", -1);
   }
   destroy(floor, &machine);
   result.restore_ns = restored - made;

@@ -21,7 +21,7 @@ void require(bool condition) {
 }  // namespace
 
 // The text up to the first NUL is depmod's, the text up to the second the built-in list; what
-// follows are the names asked for, one a line.
+// follows are the names asked for, one a line: needed, or wanted with '?' in front.
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string input(size, '\0');
   for (size_t i = 0; i < size; ++i) {
@@ -42,10 +42,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return 0;
   }
   std::vector<std::string> names;
+  std::vector<std::string> wanted;
   while (!rest.empty()) {
-    names.emplace_back(part('\n'));
+    const std::string_view name = part('\n');
+    if (name.starts_with('?')) {
+      wanted.emplace_back(name.substr(1));
+    } else {
+      names.emplace_back(name);
+    }
   }
-  const auto order = index->load_order(names);
+  const auto order = index->load_order(names, wanted);
   if (!order.ok()) {
     require(!order.status().message().empty());
     return 0;
@@ -58,6 +64,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string name = ramet::module_name(step.path);
     require(index->has(name));
     require(seen.insert(name).second);
+  }
+  if (names.empty()) {
+    require(std::ranges::all_of(*order, [](const auto& step) { return step.may_fail; }));
   }
   for (const std::string& name : names) {
     require(index->has(name));

@@ -21,6 +21,7 @@ SEEDS = {
     "missing": (DEP, "", "nbd"),
     "circle": ("a.ko: b.ko\nb.ko: a.ko\n", "", "a"),
     "soft-circle": ("a.ko: b.ko\nb.ko:\nsoftdep b pre: a\n", "", "b\na"),
+    "wanted": (DEP + SOFT, "", "virtio\n?erofs\n?nowhere"),
     "outside": ("../a.ko: b.ko\n", "", "a"),
     "absolute": ("/a.ko:\n", "", "a"),
     "devname": ("# comment\nautofs4 autofs c10:235\n\n", "a.ko\n", "a"),

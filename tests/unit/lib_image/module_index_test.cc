@@ -100,3 +100,24 @@ TEST_CASE("a circle of dependencies ends, and a chain that is too deep is DataLo
   REQUIRE(chain.ok());
   CHECK(chain->load_order(std::vector<std::string>{"m0"}).status().code() == StatusCode::kDataLoss);
 }
+
+TEST_CASE("wanted modules are taken where they are, and they and what they need may fail") {
+  const ModuleIndex index = sample();
+  const std::vector<std::string> needed = {"virtio"};
+  const std::vector<std::string> wanted = {"nowhere", "ext4", "erofs", "virtio_ring"};
+  const auto order = index.load_order(needed, wanted);
+  REQUIRE(order.ok());
+  CHECK(*order == std::vector<ModuleStep>{{"kernel/drivers/virtio/virtio.ko", false},
+                                          {"kernel/arch/x86/crypto/crc32c-intel.ko", true},
+                                          {"kernel/lib/libcrc32c.ko", true},
+                                          {"kernel/fs/erofs/erofs.ko", true},
+                                          {"kernel/drivers/virtio/virtio_ring.ko", true}});
+}
+
+TEST_CASE("a dependency that is nowhere is NotFound, naming it and who needs it") {
+  const auto index = ModuleIndex::parse("a.ko: b.ko c.ko\nb.ko:\n", "");
+  REQUIRE(index.ok());
+  const auto status = index->load_order(std::vector<std::string>{"a"}).status();
+  CHECK(status.code() == StatusCode::kNotFound);
+  CHECK(std::string(status.message()).find("module c, which a depends on") != std::string::npos);
+}

@@ -123,14 +123,34 @@ Snapshot snapshot_of(Box box) {
   return {std::move(*state), std::move(*image)};
 }
 
+uint64_t rbx_of(const MachineState& state, size_t vcpu) {
+  return state.vcpus[vcpu].registers.general.rbx;
+}
+
+// Runs the machine, on a slow host as long as it takes, until every vCPU has counted beyond its
+// number in `from` and the first has stored it; leaves it paused.
+void run_beyond(Box& box, const std::vector<uint64_t>& from) {
+  const uint64_t deadline = monotonic_ns() + 30'000'000'000;
+  bool moved = false;
+  while (!moved && monotonic_ns() < deadline) {
+    REQUIRE(box.machine->resume().ok());
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    REQUIRE(box.machine->pause().ok());
+    const auto state = box.machine->save();
+    REQUIRE(state.ok());
+    moved = box.data() > from[0];
+    for (size_t vcpu = 0; vcpu < from.size(); ++vcpu) {
+      moved = moved && rbx_of(*state, vcpu) > from[vcpu];
+    }
+  }
+  REQUIRE(moved);
+}
+
 // A counting guest that ran a little and is paused.
 Snapshot counting(const std::shared_ptr<const Kvm>& kvm) {
   auto box = make_box(kvm, Program::kCount);
   REQUIRE(box.ok());
-  REQUIRE(box->machine->resume().ok());
-  std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  REQUIRE(box->machine->pause().ok());
-  REQUIRE(box->data() > 0);
+  run_beyond(*box, {0});
   return snapshot_of(std::move(*box));
 }
 
@@ -198,10 +218,7 @@ TEST_CASE("a fork goes on exactly where its template was paused") {
   auto fork = fork_box(kvm, *saved.image, saved.state);
   REQUIRE(fork.ok());
   CHECK(rbx - fork->data() <= 1);
-  REQUIRE(fork->machine->resume().ok());
-  std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  REQUIRE(fork->machine->pause().ok());
-  CHECK(fork->data() > rbx);
+  run_beyond(*fork, {rbx});
 }
 
 TEST_CASE("the guest's TSC never goes back over save, fork and resume") {
@@ -242,11 +259,15 @@ TEST_CASE("ten forks at once: each its own memory, and the template's bytes do n
   for (Box& fork : forks) {
     REQUIRE(fork.machine->resume().ok());
   }
-  std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  const uint64_t rbx = rbx_of(saved.state, 0);
+  const uint64_t deadline = monotonic_ns() + 60'000'000'000;
+  while (monotonic_ns() < deadline &&
+         std::any_of(forks.begin(), forks.end(), [&](Box& fork) { return fork.data() <= rbx; })) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
   for (Box& fork : forks) {
     REQUIRE(fork.machine->pause().ok());
   }
-  const uint64_t rbx = first(saved.state).registers.general.rbx;
   for (size_t i = 0; i < forks.size(); ++i) {
     const uint64_t own = forks[i].data();
     CHECK(own > rbx);
@@ -281,9 +302,7 @@ TEST_CASE("a template of two vCPUs forks with both, at one TSC") {
                           })
               .ok());
   REQUIRE(enter_program(*box->machine, 1).ok());
-  REQUIRE(box->machine->resume().ok());
-  std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  REQUIRE(box->machine->pause().ok());
+  run_beyond(*box, {0, 0});
   Snapshot saved = snapshot_of(std::move(*box));
   REQUIRE(saved.state.vcpus.size() == 2);
   CHECK(saved.state.vcpus[0].tsc == saved.state.vcpus[1].tsc);
@@ -295,14 +314,7 @@ TEST_CASE("a template of two vCPUs forks with both, at one TSC") {
   REQUIRE(again.ok());
   check_same(saved.state.vcpus[0], again->vcpus[0]);
   check_same(saved.state.vcpus[1], again->vcpus[1]);
-  REQUIRE(fork->machine->resume().ok());
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  REQUIRE(fork->machine->pause().ok());
-  again = fork->machine->save();
-  REQUIRE(again.ok());
-  for (size_t i = 0; i < 2; ++i) {
-    CHECK(again->vcpus[i].registers.general.rbx > saved.state.vcpus[i].registers.general.rbx);
-  }
+  run_beyond(*fork, {rbx_of(saved.state, 0), rbx_of(saved.state, 1)});
 }
 
 TEST_CASE("a TSC deadline that is armed at the save fires in the fork, and only then") {
@@ -409,6 +421,16 @@ TEST_CASE("a state that this host's KVM refuses is a Status that says what it re
   CHECK(refused([](MachineState& state) { state.regions[0].size *= 2; }).find("memory file") !=
         std::string::npos);
   CHECK(refused([](MachineState&) {}) == "accepted");
+}
+
+TEST_CASE("a memory that is not laid out as the saved machine's is refused") {
+  RAMET_NEED_KVM(kvm);
+  const Snapshot saved = counting(kvm);
+  auto memory = GuestMemory::create(saved.image->fd(), small_regions(kGuestMemoryBytes / 2),
+                                    MapMode::kPrivate);
+  REQUIRE(memory.ok());
+  const auto machine = Machine::restore(kvm, std::move(*memory), saved.state);
+  CHECK(machine.status().code() == absl::StatusCode::kInvalidArgument);
 }
 
 TEST_CASE("a template of a foreign CPU is refused before any KVM call, naming what is missing") {

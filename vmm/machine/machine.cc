@@ -33,6 +33,13 @@ Status match_tsc_rate(Vcpu* vcpu, uint32_t wanted_khz) {
   return Status();
 }
 
+// Where in its file a region lies is the memory's own affair.
+bool same_layout(std::span<const MemoryRegion> a, std::span<const MemoryRegion> b) {
+  return std::ranges::equal(a, b, [](const MemoryRegion& one, const MemoryRegion& other) {
+    return one.start == other.start && one.size == other.size;
+  });
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<Machine>> Machine::make(std::shared_ptr<const Kvm> kvm,
@@ -70,6 +77,16 @@ StatusOr<std::unique_ptr<Machine>> Machine::restore(std::shared_ptr<const Kvm> k
                                                     const MachineState& state) {
   if (state.vcpus.empty() || state.vcpus.size() > x86::kMaxVcpus) {
     return absl::DataLossError(absl::StrFormat("a snapshot of %d vCPUs", state.vcpus.size()));
+  }
+  if (!same_layout(memory->regions(), state.regions)) {
+    uint64_t saved_bytes = 0;
+    for (const MemoryRegion& region : state.regions) {
+      saved_bytes += region.size;
+    }
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "restore a snapshot of %d bytes in %d regions over memory of %d bytes in %d regions, or at "
+        "other addresses",
+        saved_bytes, state.regions.size(), memory->total_bytes(), memory->regions().size()));
   }
   RAMET_RETURN_IF_ERROR(x86::check_compatible(state.cpuid, kvm->supported_cpuid()));
   RAMET_ASSIGN_OR_RETURN(auto machine, make(std::move(kvm), std::move(memory), state.cpuid));

@@ -48,7 +48,8 @@ class Machine {
                                                    std::unique_ptr<GuestMemory> memory,
                                                    uint32_t vcpus,
                                                    std::vector<x86::CpuidEntry> cpuid);
-  // A machine in a saved state. Its memory is the saved one. FailedPrecondition where this host
+  // A machine in a saved state. Its memory is the saved one (InvalidArgument where it is laid out
+  // otherwise). FailedPrecondition where this host
   // cannot run it, before any KVM call.
   static StatusOr<std::unique_ptr<Machine>> restore(std::shared_ptr<const Kvm> kvm,
                                                     std::unique_ptr<GuestMemory> memory,

@@ -207,8 +207,9 @@ Status Instance::describe_end(const MachineEnd& end) const {
 void Instance::on_end(std::function<void(const Status&)> function) {
   machine_->on_end([this, function = std::move(function)](const MachineEnd& end) {
     const Status status = describe_end(end);
-    vsock().shutdown_all(status);
+    // The listener first: whoever is woken by a broken stream finds the reason already there.
     function(status);
+    vsock().shutdown_all(status);
   });
 }
 

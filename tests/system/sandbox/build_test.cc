@@ -26,10 +26,7 @@ std::string write_file(const std::string& name, const std::string& content) {
 
 void boots(const std::string& kernel, uint32_t vcpus) {
   std::string console;
-  auto engine = ramet::testing::test_engine();
-  RAMET_REQUIRE_OK(engine);
   sandbox::TemplateOptions options = small_guest(kernel);
-  options.engine = *engine;
   options.vcpus = vcpus;
   options.console = [&](std::string_view line) { console += line; };
   const auto made = sandbox::Template::build(options);
@@ -145,7 +142,7 @@ TEST_CASE(
     "a process that outlives the warm-up keeps the template from being frozen, and is named") {
   RAMET_NEED_GUEST();
   sandbox::TemplateOptions options = small_guest("cloud-6.12");
-  options.warmup = {"sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 </dev/null & exit 0"};
+  options.warmup = {"sh", "-c", "sleep 1000 >/dev/null 2>&1 </dev/null & exit 0"};
   const auto made = sandbox::Template::build(options);
   REQUIRE(!made.ok());
   INFO(made.status());

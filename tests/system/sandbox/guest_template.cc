@@ -33,6 +33,10 @@ std::string why_no_guest() {
 
 std::string python_rootfs() { return deps_dir() + "/rootfs/python.img"; }
 
+absl::StatusOr<std::shared_ptr<sandbox::Engine>> test_engine() {
+  return sandbox::Engine::create({.scratch_directory = temp_root()});
+}
+
 sandbox::TemplateOptions small_guest(const std::string& kernel) {
   sandbox::TemplateOptions options;
   options.kernel = sandbox::Kernel::from_tree(kernel_dir(kernel));
@@ -40,22 +44,15 @@ sandbox::TemplateOptions small_guest(const std::string& kernel) {
   options.memory_bytes = uint64_t{128} << 20;
   options.scratch_bytes = uint64_t{64} << 20;
   options.boot_timeout = std::chrono::seconds(120);
+  if (auto engine = test_engine(); engine.ok()) {
+    options.engine = std::move(*engine);
+  }
   return options;
-}
-
-absl::StatusOr<std::shared_ptr<sandbox::Engine>> test_engine() {
-  return sandbox::Engine::create({.scratch_directory = temp_root()});
 }
 
 const absl::StatusOr<sandbox::Template>& shared_template() {
   static const absl::StatusOr<sandbox::Template> kTemplate = [] {
-    auto engine = test_engine();
-    if (!engine.ok()) {
-      return absl::StatusOr<sandbox::Template>(engine.status());
-    }
-    sandbox::TemplateOptions options = small_guest("cloud-6.12");
-    options.engine = *engine;
-    return sandbox::Template::build(std::move(options));
+    return sandbox::Template::build(small_guest("cloud-6.12"));
   }();
   return kTemplate;
 }

@@ -31,7 +31,7 @@ UniqueFd filled() {
   REQUIRE(fd.ok());
   const auto memory = GuestMemory::create(fd->get(), whole(), MapMode::kShared);
   REQUIRE(memory.ok());
-  for (const uint64_t page : {3, 4, 9}) {
+  for (const uint64_t page : {3u, 4u, 9u}) {
     REQUIRE((*memory)->write_object(GuestAddr{page * kPageSize + 100}, page).ok());
   }
   REQUIRE((*memory)->fill_zero({{5 * kPageSize}, kPageSize}).ok());

@@ -80,7 +80,8 @@ Status pwrite_all(int fd, std::span<const std::byte> from, uint64_t offset, std:
 
 Status fsync(int fd, std::string_view what);
 Status rename(const std::string& from, const std::string& to);
-// AlreadyExists when `to` is there (RENAME_NOREPLACE), where the file system knows the flag; else a check and a rename.
+// AlreadyExists when `to` is there (RENAME_NOREPLACE), where the file system knows the flag; else a
+// check and a rename.
 Status rename_no_replace(const std::string& from, const std::string& to);
 Status unlink(const std::string& path);
 Status mkdir(const std::string& path, unsigned mode);

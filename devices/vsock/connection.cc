@@ -277,7 +277,7 @@ Status Connection::shutdown_write() {
 
 void Connection::close() {
   if (phase_ == Phase::kConnecting) {
-    abort();
+    drop();
     return;
   }
   fwd_cnt_ += static_cast<uint32_t>(receive_.size());
@@ -286,7 +286,7 @@ void Connection::close() {
   closing_ = true;
 }
 
-void Connection::abort() {
+void Connection::drop() {
   receive_.clear();
   if (phase_ != Phase::kDone) {
     // The guest has not heard of a request that was not sent.

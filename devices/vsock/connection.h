@@ -92,9 +92,9 @@ class Connection {
   bool drained() const;
   bool writable() const;
   Status shutdown_write();
-  // In order: what was written, then SHUTDOWN. abort() is at once: RST.
+  // In order: what was written, then SHUTDOWN. drop() is at once: RST.
   void close();
-  void abort();
+  void drop();
   // Ends it without a packet: the guest's driver or the machine is gone.
   void end(Status reason);
   // Why it is done; OK when the guest closed it in order.

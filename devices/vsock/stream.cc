@@ -48,7 +48,7 @@ VsockStream::VsockStream(std::shared_ptr<Core> core, std::shared_ptr<Connection>
 VsockStream::~VsockStream() {
   const Core::Lock lock = core_->lock();
   if (!closed_) {
-    connection_->abort();
+    connection_->drop();
     core_->push(connection_.get());
   }
 }

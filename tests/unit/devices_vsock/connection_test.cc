@@ -432,7 +432,7 @@ TEST_CASE("a RST ends a connection in every state, and is not answered") {
   }
   SECTION("while our own RST waits") {
     const auto connection = guest.open();
-    connection->abort();
+    connection->drop();
     guest.muxer.settle(connection.get());
     guest.send(Op::kRw, connection->ports(), "ignored");
     guest.send(Op::kRst, connection->ports());
@@ -500,7 +500,7 @@ TEST_CASE("a dropped connection whose request was never sent leaves no trace") {
   Guest guest;
   auto connection = guest.muxer.connect(1024);
   REQUIRE(connection.ok());
-  (*connection)->abort();
+  (*connection)->drop();
   guest.muxer.settle(connection->get());
   CHECK(guest.receive().empty());
   CHECK(guest.muxer.metrics().connections == 0);

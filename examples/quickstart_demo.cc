@@ -25,6 +25,8 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
+// In an emulated machine on a busy host a boot takes minutes, and a command one.
+constexpr std::chrono::minutes kPatience{5};
 constexpr size_t kForks = 3;
 constexpr std::string_view kProgram =
     "import os; print(sum(n * n for n in range(1000)), os.urandom(8).hex())";
@@ -53,11 +55,12 @@ absl::StatusOr<sandbox::Template> build(const Paths& paths,
   options.rootfs = paths.rootfs;
   options.engine = engine;
   options.warmup = {"python3", "-c", "import os"};
+  options.boot_timeout = kPatience;
   options.progress = [&](const sandbox::BuildProgress& progress) {
     if (!running.empty()) {
       step("build: " + running, since);
     }
-    running = progress.step;
+    running = progress.done < progress.total ? progress.step : std::string_view();
   };
   auto built = sandbox::Template::build(options);
   if (!running.empty()) {
@@ -101,11 +104,11 @@ struct Fork {
 };
 
 absl::StatusOr<Fork> fork_and_run(const sandbox::Template& from) {
-  auto box = sandbox::fork(from);
+  auto box = sandbox::fork(from, {.ready_timeout = kPatience});
   if (!box.ok()) {
     return box.status();
   }
-  const auto result = box->exec({"python3", "-c", std::string(kProgram)});
+  const auto result = box->exec({"python3", "-c", std::string(kProgram)}, {.timeout = kPatience});
   if (!result.ok()) {
     return result.status();
   }

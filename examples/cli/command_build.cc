@@ -40,8 +40,9 @@ Progress::Style progress_style(const Arguments& arguments) {
     return Progress::Style::kNone;
   }
   // A bar and the guest's console would overwrite each other.
-  return is_terminal(STDERR_FILENO) && !arguments.console ? Progress::Style::kBar
-                                                          : Progress::Style::kLines;
+  const bool able =
+      is_terminal(STDERR_FILENO) && environment_variable("TERM").value_or("dumb") != "dumb";
+  return able && !arguments.console ? Progress::Style::kBar : Progress::Style::kLines;
 }
 
 sandbox::TemplateOptions template_options(const Arguments& arguments) {
@@ -84,15 +85,17 @@ absl::StatusOr<Built> build(const Context& context, Staging& staging, ConsoleTap
   options.engine = *engine;
   options.console = [&console](std::string_view text) { console.take(text); };
   options.progress = [&](const sandbox::BuildProgress& at) {
-    // Saving is one step more than the library knows of.
+    // Writing it down is one step more than the library knows of.
     total = at.total + 1;
-    progress.step({.step = at.step, .done = at.done, .total = total});
+    if (at.done < at.total) {
+      progress.step({.step = at.step, .done = at.done, .total = total});
+    }
   };
   const auto built = sandbox::Template::build(std::move(options));
   if (!built.ok()) {
     return built.status();
   }
-  progress.step({.step = "save", .done = total - 1, .total = total});
+  progress.step({.step = "write", .done = total - 1, .total = total});
   if (absl::Status status = built->save(staging.path().string()); !status.ok()) {
     return status;
   }
@@ -102,7 +105,7 @@ absl::StatusOr<Built> build(const Context& context, Staging& staging, ConsoleTap
   return Built{.info = built->info(), .steps = progress.finish()};
 }
 
-void print_built(const Arguments& arguments, const TemplateRef& where, const Built& built) {
+int print_built(const Arguments& arguments, const TemplateRef& where, const Built& built) {
   std::chrono::nanoseconds took{};
   Json steps = Json::array();
   for (const Progress::Step& step : built.steps) {
@@ -111,18 +114,20 @@ void print_built(const Arguments& arguments, const TemplateRef& where, const Bui
   }
   const std::string name = where.directory.filename();
   if (arguments.json) {
-    print_out(json_text({{"template", template_json(name, where.directory.string(), built.info)},
-                         {"took_ns", took.count()},
-                         {"steps", steps}}));
-    return;
+    return print_result(
+        json_text({{"template", template_json(name, where.directory.string(), built.info)},
+                   {"took_ns", took.count()},
+                   {"steps", steps}}),
+        kExitOk, kExitFailure);
   }
-  print_out(printable(absl::StrFormat(
-                "template %s: Linux %s, %d vCPU%s, %s of memory (%s stored), "
-                "built in %s",
-                where.name, built.info.kernel_release, built.info.vcpus,
-                built.info.vcpus == 1 ? "" : "s", format_size(built.info.memory_bytes),
-                format_size(built.info.stored_memory_bytes), format_duration(took))) +
-            "\n");
+  return print_result(printable(absl::StrFormat(
+                          "template %s: Linux %s, %d vCPU%s, %s of memory (%s stored), "
+                          "built in %s",
+                          where.name, built.info.kernel_release, built.info.vcpus,
+                          built.info.vcpus == 1 ? "" : "s", format_size(built.info.memory_bytes),
+                          format_size(built.info.stored_memory_bytes), format_duration(took))) +
+                          "\n",
+                      kExitOk, kExitFailure);
 }
 
 }  // namespace
@@ -145,8 +150,7 @@ int command_template_build(const Context& context) {
     return report(arguments, built.status(), kExitFailure,
                   shown ? std::string() : console.tail(kConsoleLines));
   }
-  print_built(arguments, *where, *built);
-  return kExitOk;
+  return print_built(arguments, *where, *built);
 }
 
 }  // namespace cli

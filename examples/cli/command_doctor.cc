@@ -2,9 +2,9 @@
 
 #include "examples/cli/commands.h"
 #include "examples/cli/doctor_text.h"
+#include "examples/cli/error.h"
 #include "examples/cli/exit_code.h"
 #include "examples/cli/json.h"
-#include "examples/cli/output.h"
 
 namespace cli {
 namespace {
@@ -19,21 +19,20 @@ sandbox::HostReport inspect(const Arguments& arguments) {
 int command_doctor(const Context& context) {
   const sandbox::HostReport report = inspect(context.arguments);
   const bool usable = report.usable();
-  if (context.arguments.json) {
-    Json document = host_json(report);
-    document["usable"] = usable;
-    print_out(json_text(document));
-  } else {
-    print_out(doctor_text(report, usable));
+  const int code = usable ? kExitOk : kExitFailure;
+  if (!context.arguments.json) {
+    return print_result(doctor_text(report, usable), code, kExitFailure);
   }
-  return usable ? kExitOk : kExitFailure;
+  Json document = host_json(report);
+  document["usable"] = usable;
+  return print_result(json_text(document), code, kExitFailure);
 }
 
 int command_version(const Context& context) {
   const std::string version = inspect(context.arguments).ramet_version;
-  print_out(context.arguments.json ? json_text({{"ramet_version", version}})
-                                   : "ramet " + version + "\n");
-  return kExitOk;
+  return print_result(
+      context.arguments.json ? json_text({{"ramet_version", version}}) : "ramet " + version + "\n",
+      kExitOk, kExitFailure);
 }
 
 }  // namespace cli

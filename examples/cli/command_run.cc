@@ -57,11 +57,12 @@ void print_clocks(const sandbox::ForkClocks& clocks) {
   print_err(table.text());
 }
 
-// Prints what the arguments ask for about a command that ended. Ends the sandbox.
-void print_result(const Arguments& arguments, sandbox::Sandbox& box,
-                  const sandbox::ExecResult& result) {
+// Prints what the arguments ask for about a command that ended, and ends the sandbox. False when
+// nobody could be told.
+bool print_ended(const Arguments& arguments, sandbox::Sandbox& box,
+                 const sandbox::ExecResult& result) {
   if (!arguments.json && !arguments.clocks) {
-    return;
+    return true;
   }
   const std::string hostname = box.hostname();
   box.kill();
@@ -71,9 +72,7 @@ void print_result(const Arguments& arguments, sandbox::Sandbox& box,
   if (arguments.clocks) {
     print_clocks(metrics.clocks);
   }
-  if (arguments.json) {
-    print_out(json_text(run_json(result, metrics, hostname)));
-  }
+  return !arguments.json || print_out(json_text(run_json(result, metrics, hostname)));
 }
 
 int run_in(const Context& context, sandbox::Sandbox& box, const ConsoleTap& console) {
@@ -97,9 +96,9 @@ int run_in(const Context& context, sandbox::Sandbox& box, const ConsoleTap& cons
   if (result->timed_out && !arguments.json) {
     print_err("ramet: the command was killed at its --timeout\n");
   }
-  print_result(arguments, box, *result);
-  if (output_lost) {
-    return report(arguments, absl::DataLossError("cannot write to standard output"), kExitRunError);
+  if (!print_ended(arguments, box, *result) || output_lost) {
+    print_err("ramet: cannot write to standard output\n");
+    return kExitRunError;
   }
   return exit_code_of(*result);
 }
@@ -114,6 +113,9 @@ int command_run(const Context& context) {
   const auto where = resolve_template(arguments.names[0], arguments.dir, environment_variable);
   if (!where.ok()) {
     return fail(where.status());
+  }
+  if (absl::Status status = check_exists(*where); !status.ok()) {
+    return fail(status);
   }
   const auto engine = make_engine(arguments);
   if (!engine.ok()) {

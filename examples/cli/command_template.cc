@@ -106,10 +106,8 @@ Json json_of(const fs::path& directory, const std::vector<Listed>& templates) {
 }
 
 absl::Status remove(const TemplateRef& where) {
-  std::error_code error;
-  if (!fs::is_directory(where.directory, error)) {
-    return absl::NotFoundError(
-        absl::StrFormat("there is no template at %s", where.directory.string()));
+  if (absl::Status status = check_exists(where); !status.ok()) {
+    return status;
   }
   // A name lies among templates, so a damaged one goes too; a path may be anything.
   if (const auto info = sandbox::inspect_template(where.directory.string());
@@ -134,14 +132,14 @@ int command_template_list(const Context& context) {
     return report(arguments, templates.status(), kExitFailure);
   }
   if (arguments.json) {
-    print_out(json_text(json_of(*directory, *templates)));
-  } else if (templates->empty()) {
+    return print_result(json_text(json_of(*directory, *templates)), kExitOk, kExitFailure);
+  }
+  if (templates->empty()) {
     print_err("no templates in " + printable(directory->string()) +
               "; `ramet template build --help` tells how to make one\n");
-  } else {
-    print_out(table_of(*templates));
+    return kExitOk;
   }
-  return kExitOk;
+  return print_result(table_of(*templates), kExitOk, kExitFailure);
 }
 
 int command_template_remove(const Context& context) {
@@ -155,10 +153,8 @@ int command_template_remove(const Context& context) {
     }
     removed.push_back(name);
   }
-  if (arguments.json) {
-    print_out(json_text({{"removed", removed}}));
-  }
-  return kExitOk;
+  return arguments.json ? print_result(json_text({{"removed", removed}}), kExitOk, kExitFailure)
+                        : kExitOk;
 }
 
 }  // namespace cli

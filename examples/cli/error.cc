@@ -4,6 +4,14 @@
 
 namespace cli {
 
+int print_result(std::string_view text, int exit_code, int failure) {
+  if (print_out(text)) {
+    return exit_code;
+  }
+  print_err("ramet: cannot write to standard output\n");
+  return failure;
+}
+
 int report(const Arguments& arguments, const ErrorText& error, int exit_code) {
   if (arguments.json) {
     print_out(json_text(error_json(error)));

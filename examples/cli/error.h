@@ -7,6 +7,7 @@
 #define RAMET_EXAMPLES_CLI_ERROR_H_
 
 #include <string>
+#include <string_view>
 
 #include <absl/status/status.h>
 
@@ -23,6 +24,9 @@ std::string hint_for(sandbox::Reason reason, absl::StatusCode code, const std::s
 
 // "ramet: MESSAGE", then the hint, then the guest's last words.
 std::string error_lines(const ErrorText& error);
+
+// Prints the result of a command. Returns `exit_code`, or `failure` when nobody could be told.
+int print_result(std::string_view text, int exit_code, int failure);
 
 // Prints the error as the arguments ask for. Returns `exit_code`.
 int report(const Arguments& arguments, const ErrorText& error, int exit_code);

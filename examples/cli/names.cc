@@ -87,4 +87,16 @@ absl::StatusOr<TemplateRef> resolve_template(const std::string& given, const std
   return TemplateRef{.directory = *base / given, .name = given, .by_path = false};
 }
 
+absl::Status check_exists(const TemplateRef& where) {
+  std::error_code error;
+  if (std::filesystem::is_directory(where.directory, error)) {
+    return absl::OkStatus();
+  }
+  return absl::NotFoundError(
+      where.by_path
+          ? absl::StrFormat("there is no directory %s", where.directory.string())
+          : absl::StrFormat("there is no template \"%s\" in %s (`ramet template ls` lists them)",
+                            where.name, where.directory.parent_path().string()));
+}
+
 }  // namespace cli

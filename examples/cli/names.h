@@ -38,6 +38,9 @@ struct TemplateRef {
 absl::StatusOr<TemplateRef> resolve_template(const std::string& given, const std::string& dir_flag,
                                              const Environment& environment);
 
+// NotFound unless there is a directory of that name.
+absl::Status check_exists(const TemplateRef& where);
+
 }  // namespace cli
 
 #endif  // RAMET_EXAMPLES_CLI_NAMES_H_

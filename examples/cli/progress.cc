@@ -12,7 +12,7 @@ namespace cli {
 namespace {
 
 constexpr size_t kBarWidth = 24;
-constexpr std::chrono::milliseconds kRedraw{100};
+constexpr std::chrono::milliseconds kRedraw{200};
 // To the line's beginning, and erase it: ECMA-48 EL.
 constexpr std::string_view kEraseLine = "\r\033[K";
 

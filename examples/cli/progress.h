@@ -1,5 +1,5 @@
-// Progress: shows what Template::build is at. On a terminal one line with a bar that is redrawn ten
-// times a second; elsewhere one plain line per step.
+// Progress: shows what Template::build is at. On a terminal one line with a bar that is redrawn
+// five times a second; elsewhere one plain line per step.
 //
 // Debian packages no C++ library for progress bars, so this is the smallest one that does.
 //

@@ -16,6 +16,8 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <ramet/export.h>
+
 namespace sandbox {
 
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError };
@@ -31,7 +33,7 @@ struct EngineOptions {
   std::string scratch_directory = "/var/tmp";
 };
 
-class Engine {
+class RAMET_EXPORT Engine {
  public:
   // Errors: NotFound, PermissionDenied or Unimplemented for the KVM device (see Reason),
   // ResourceExhausted for threads.

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include <ramet/export.h>
+
 namespace sandbox {
 
 enum class KvmKind : uint8_t {
@@ -31,7 +33,7 @@ struct Finding {
   std::string advice;  // what to do about it; empty where there is nothing to do
 };
 
-struct HostReport {
+struct RAMET_EXPORT HostReport {
   std::string ramet_version;
   std::string kernel_release;
   std::string cpu_model;
@@ -47,7 +49,7 @@ struct HostReport {
   bool usable() const;
 };
 
-HostReport inspect_host(const std::string& kvm_device = "/dev/kvm");
+RAMET_EXPORT HostReport inspect_host(const std::string& kvm_device = "/dev/kvm");
 
 }  // namespace sandbox
 

@@ -10,6 +10,8 @@
 #include <string>
 #include <string_view>
 
+#include <ramet/export.h>
+
 namespace sandbox {
 
 struct ExecResult {
@@ -35,7 +37,7 @@ enum class State : uint8_t {
   kPoisoned,  // the guest broke a rule; nothing but kill() is legal
   kGone,
 };
-std::string_view state_name(State state);
+RAMET_EXPORT std::string_view state_name(State state);
 
 // The five clocks of a fork, each from the call of fork(); nothing where it has not happened (yet).
 struct ForkClocks {

@@ -10,6 +10,8 @@
 
 #include <absl/status/status.h>
 
+#include <ramet/export.h>
+
 namespace sandbox {
 
 enum class Reason : uint8_t {
@@ -30,10 +32,10 @@ enum class Reason : uint8_t {
 };
 
 // The reason in `status`; kNone when there is none.
-Reason reason_of(const absl::Status& status);
+RAMET_EXPORT Reason reason_of(const absl::Status& status);
 
 // "guest_died"; for logs and JSON.
-std::string_view reason_name(Reason reason);
+RAMET_EXPORT std::string_view reason_name(Reason reason);
 
 }  // namespace sandbox
 

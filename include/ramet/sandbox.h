@@ -19,6 +19,7 @@
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
 
+#include <ramet/export.h>
 #include <ramet/options.h>
 #include <ramet/outcome.h>
 #include <ramet/reason.h>
@@ -26,7 +27,7 @@
 
 namespace sandbox {
 
-class Sandbox {
+class RAMET_EXPORT Sandbox {
  public:
   Sandbox(Sandbox&&) noexcept;
   Sandbox& operator=(Sandbox&&) noexcept;
@@ -68,7 +69,7 @@ class Sandbox {
 
 // A new sandbox: memory copy-on-write from the template, fresh randomness acknowledged by its
 // guest, identity set, answering commands. From any thread, any number at once.
-absl::StatusOr<Sandbox> fork(const Template& from, const ForkOptions& options = {});
+RAMET_EXPORT absl::StatusOr<Sandbox> fork(const Template& from, const ForkOptions& options = {});
 
 }  // namespace sandbox
 

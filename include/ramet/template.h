@@ -13,6 +13,7 @@
 #include <absl/status/statusor.h>
 
 #include <ramet/engine.h>
+#include <ramet/export.h>
 #include <ramet/options.h>
 
 namespace sandbox {
@@ -27,7 +28,7 @@ struct TemplateInfo {
   uint64_t created_unix_seconds = 0;
 };
 
-class Template {
+class RAMET_EXPORT Template {
  public:
   // Boots a guest, runs the warm-up commands, freezes it. Blocks; the guest is gone afterwards.
   // Errors carry a Reason.
@@ -55,7 +56,7 @@ class Template {
 };
 
 // What TemplateInfo says, from a template's directory, without loading its memory.
-absl::StatusOr<TemplateInfo> inspect_template(const std::string& directory);
+RAMET_EXPORT absl::StatusOr<TemplateInfo> inspect_template(const std::string& directory);
 
 }  // namespace sandbox
 

@@ -34,7 +34,13 @@ Status ExecSession::start() {
   request.user = spec_.user;
   request.has_stdin = spec_.stdin_source != nullptr;
   request.timeout_ms = guard_ms(spec_.timeout_ns);
-  RAMET_RETURN_IF_ERROR(conversation_.queue(request));
+  if (const Status queued = conversation_.queue(request); !queued.ok()) {
+    return annotate(queued,
+                    absl::StrFormat("%d arguments and %d environment entries (at most %d, "
+                                    "%d, and %d bytes in all)",
+                                    spec_.argv.size(), spec_.env.size(), wire::kMaxArguments,
+                                    wire::kMaxEnvironment, wire::kMaxExecBytes));
+  }
   if (spec_.timeout_ns != 0) {
     deadline_ns_ = checked_add(monotonic_ns(), spec_.timeout_ns).value_or(0);
   }

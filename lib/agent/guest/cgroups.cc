@@ -19,13 +19,20 @@ Cgroups::Cgroups(std::string parent) : parent_(std::move(parent)) {
   }
 }
 
-std::string Cgroups::make() {
-  if (parent_.empty()) {
-    return {};
+void Cgroups::prepare() {
+  if (parent_.empty() || !spare_.empty()) {
+    return;
   }
   sweep();
-  const std::string folder = parent_ + "/exec-" + std::to_string(next_++);
-  return ::mkdir(folder.c_str(), 0755) == 0 ? folder : std::string();
+  std::string folder = parent_ + "/exec-" + std::to_string(next_++);
+  if (::mkdir(folder.c_str(), 0755) == 0) {
+    spare_ = std::move(folder);
+  }
+}
+
+std::string Cgroups::take() {
+  prepare();
+  return std::exchange(spare_, {});
 }
 
 void Cgroups::remove(const std::string& folder) {

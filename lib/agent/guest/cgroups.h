@@ -21,8 +21,11 @@ class Cgroups {
   // commands run without a group.
   explicit Cgroups(std::string parent);
 
+  // Makes the next group ahead of need: making one costs the kernel more than the rest of starting
+  // a command, and a template keeps the one made before its freeze for the first exec of each fork.
+  void prepare();
   // A new group's folder; empty without cgroup2.
-  std::string make();
+  std::string take();
   // Removes the folder now or, while a process is in it, later.
   void remove(const std::string& folder);
 
@@ -30,13 +33,14 @@ class Cgroups {
   void sweep();
 
   std::string parent_;
+  std::string spare_;
   uint64_t next_ = 1;
   std::vector<std::string> leftover_;
 };
 
 class ExecCgroup {
  public:
-  explicit ExecCgroup(Cgroups& cgroups) : cgroups_(cgroups), folder_(cgroups.make()) {}
+  explicit ExecCgroup(Cgroups& cgroups) : cgroups_(cgroups), folder_(cgroups.take()) {}
   ~ExecCgroup() { cgroups_.remove(folder_); }
   ExecCgroup(const ExecCgroup&) = delete;
   ExecCgroup& operator=(const ExecCgroup&) = delete;

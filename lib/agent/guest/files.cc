@@ -11,7 +11,8 @@
 namespace ramet::guest {
 
 std::optional<std::string> read_file(const std::string& path) {
-  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Non-blocking: a guest may have put a FIFO where /etc/passwd was.
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
   if (!fd.valid()) {
     return std::nullopt;
   }

@@ -9,15 +9,25 @@
 
 namespace ramet::guest {
 
-void log(std::string_view line) {
-  std::string text = "<4>ramet-agent: ";  // printk's level: warning, so that "quiet" keeps it
-  text.append(line).push_back('\n');
+namespace {
+
+// printk's levels; "quiet" shows those below 4.
+constexpr std::string_view kProblem = "<3>";
+constexpr std::string_view kNote = "<6>";
+
+void put(std::string_view level, std::string_view line) {
   // Only init writes to the kernel's log: under test the host's stays clean.
   const UniqueFd kmsg(::getpid() == 1 ? ::open("/dev/kmsg", O_WRONLY | O_CLOEXEC) : -1);
-  const std::string_view out =
-      kmsg.valid() ? std::string_view(text) : std::string_view(text).substr(3);
-  (void)!::write(kmsg.valid() ? kmsg.get() : STDERR_FILENO, out.data(), out.size());
+  std::string text(kmsg.valid() ? level : std::string_view());
+  text.append("ramet-agent: ").append(line).push_back('\n');
+  (void)!::write(kmsg.valid() ? kmsg.get() : STDERR_FILENO, text.data(), text.size());
 }
+
+}  // namespace
+
+void log(std::string_view problem) { put(kProblem, problem); }
+
+void log_note(std::string_view note) { put(kNote, note); }
 
 std::string errno_text(std::string_view what, int error) {
   const char* description = ::strerrordesc_np(error);

@@ -9,8 +9,10 @@
 
 namespace ramet::guest {
 
-// "ramet-agent: LINE" into the kernel's log, or to standard error where there is none.
-void log(std::string_view line);
+// "ramet-agent: LINE" into the kernel's log, or to standard error where there is none. A problem is
+// shown on the console also when the kernel boots "quiet"; a note is not.
+void log(std::string_view problem);
+void log_note(std::string_view note);
 // "WHAT: No such file or directory (errno 2)".
 std::string errno_text(std::string_view what, int error);
 

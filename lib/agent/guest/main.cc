@@ -77,7 +77,7 @@ void announce(const wire::Hello& hello) {
   UniqueFd listener = listen_for_host();
   const wire::Hello hello = make_hello();
   announce(hello);
-  log("ready, " + hello.build_id + " on " + hello.kernel_release);
+  log_note("ready, " + hello.build_id + " on " + hello.kernel_release);
   LinuxMachine machine;
   Server server(machine, {"/etc", kCgroupParent, hello});
   give_up(server.run(std::move(listener)));

@@ -42,6 +42,7 @@ std::string Server::run(UniqueFd listener) {
   if (std::string trouble = open(std::move(listener)); !trouble.empty()) {
     return trouble;
   }
+  cgroups_.prepare();
   while (loop_.run_once(next_deadline_ns())) {
     tick();
     collect();
@@ -117,7 +118,9 @@ void Server::collect() {
     }
   }
   std::erase_if(connections_, [](const auto& connection) { return connection->dead(); });
-  std::erase_if(running_, [](const Running& each) { return each.command->finished(); });
+  if (std::erase_if(running_, [](const Running& each) { return each.command->finished(); }) > 0) {
+    cgroups_.prepare();
+  }
 }
 
 bool Server::serves(const wire::Message& message) const {

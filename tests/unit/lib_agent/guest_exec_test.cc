@@ -294,6 +294,42 @@ TEST_CASE("a timeout kills the whole process group and says timed_out") {
   ::unlink(file.c_str());
 }
 
+TEST_CASE("with cgroup2 a timeout also kills a child that left the process group") {
+  std::string parent;
+  const std::string mounts = ramet::guest::read_file("/proc/mounts").value_or("");
+  for (std::string_view rest = mounts; !rest.empty();) {
+    std::string_view line = ramet::guest::cut(rest, '\n');
+    ramet::guest::cut(line, ' ');
+    const std::string target(ramet::guest::cut(line, ' '));
+    if (ramet::guest::cut(line, ' ') == "cgroup2") {
+      parent = target + "/ramet-agent-test-" + std::to_string(::getpid());
+    }
+  }
+  if (parent.empty() || ::mkdir(parent.c_str(), 0755) != 0) {
+    RAMET_SKIP("no cgroup2 that this user may use");
+  }
+  const std::string file = temporary_name("-escaped");
+  ::unlink(file.c_str());
+  {
+    const GuestUnderTest guest("/etc", parent);
+    ExecSpec spec =
+        spec_of({"/bin/sh", "-c", "setsid sh -c 'echo $$ > " + file + "; exec sleep 100' & wait"});
+    spec.timeout_ns = kSecond / 2;
+    const auto outcome = guest.run(spec);
+    REQUIRE(outcome.ok());
+    CHECK(outcome->timed_out);
+    CHECK(dies(wait_for_pid_file(file)));
+    const auto next = guest.shell("cat /proc/self/cgroup");
+    REQUIRE(next.ok());
+    CHECK(next->stdout_data.find("/exec-2") != std::string::npos);
+  }
+  ::unlink(file.c_str());
+  for (int i = 1; i < 10; ++i) {
+    ::rmdir((parent + "/exec-" + std::to_string(i)).c_str());
+  }
+  CHECK(::rmdir(parent.c_str()) == 0);
+}
+
 TEST_CASE(
     "a command that ends while a grandchild holds its output is reported soon, output whole") {
   const GuestUnderTest guest;

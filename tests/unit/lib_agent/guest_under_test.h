@@ -52,7 +52,7 @@ class FakeMachine final : public guest::Machine {
 
 class GuestUnderTest {
  public:
-  explicit GuestUnderTest(const std::string& etc = "/etc") {
+  explicit GuestUnderTest(const std::string& etc = "/etc", const std::string& cgroup_parent = "") {
     address_.sun_family = AF_UNIX;
     const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     // Only the family: the kernel chooses an abstract name (unix(7), autobind).
@@ -64,7 +64,7 @@ class GuestUnderTest {
     pid_ = ::fork();
     REQUIRE(pid_ >= 0);
     if (pid_ == 0) {
-      serve(listener.get(), etc);
+      serve(listener.get(), etc, cgroup_parent);
     }
   }
   ~GuestUnderTest() {
@@ -89,12 +89,14 @@ class GuestUnderTest {
   pid_t pid() const { return pid_; }
 
  private:
-  [[noreturn]] static void serve(int listener, const std::string& etc) {
+  [[noreturn]] static void serve(int listener, const std::string& etc,
+                                 const std::string& cgroup_parent) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     ::prctl(PR_SET_CHILD_SUBREAPER, 1);
     ::signal(SIGPIPE, SIG_IGN);
     FakeMachine machine;
-    guest::Server server(machine, {etc, "", {wire::kProtocolVersion, "6.x-test", "under-test"}});
+    guest::Server server(machine,
+                         {etc, cgroup_parent, {wire::kProtocolVersion, "6.x-test", "under-test"}});
     server.run(UniqueFd(listener));
     ::_exit(1);
   }

@@ -46,6 +46,9 @@ class Engine {
   // A different number for each machine: where its vsock's host ports begin.
   uint32_t next_port_offset();
 
+  // FailedPrecondition with reason kvm_unfit on a software KVM.
+  Status check_runs_linux() const;
+
   // FailedPrecondition in a child of the process's own fork(): guest memory and threads did not
   // come along.
   Status check_process() const;

@@ -269,6 +269,7 @@ StatusOr<std::shared_ptr<const TemplateData>> Builder::run() {
 }  // namespace
 
 StatusOr<std::shared_ptr<const TemplateData>> build_template(Engine* engine, BuildSpec spec) {
+  RAMET_RETURN_IF_ERROR(annotate(engine->check_runs_linux(), "build template"));
   auto data = Builder(engine, std::move(spec)).run();
   if (!data.ok()) {
     return annotate(data.status(), "build template");
@@ -277,6 +278,7 @@ StatusOr<std::shared_ptr<const TemplateData>> build_template(Engine* engine, Bui
 }
 
 Status check_fits(const Engine& engine, const TemplateData& data) {
+  RAMET_RETURN_IF_ERROR(engine.check_runs_linux());
   return with_reason(
       x86::check_compatible(data.state.machine.cpuid, engine.kvm()->supported_cpuid()),
       reason::kIncompatible);

@@ -9,6 +9,8 @@
 
 #include <catch2/catch.hpp>
 
+#include "lib/store/file_io.h"
+#include "lib/store/template_store.h"
 #include "tests/support/place.h"
 #include "tests/support/skip.h"
 #include "tests/system/sandbox/guest_template.h"
@@ -176,6 +178,43 @@ TEST_CASE("a template with any file altered in one bit is refused") {
     INFO(loaded.status());
     CHECK(loaded.status().code() == absl::StatusCode::kDataLoss);
   }
+}
+
+TEST_CASE("a template from another CPU is refused with what this one lacks") {
+  RAMET_NEED_GUEST();
+  RAMET_REQUIRE_OK(shared_template());
+  const std::string path = copy_of_saved("other-cpu");
+  auto state = ramet::read_member(path, ramet::kStateName, ramet::kMaxStateBytes);
+  auto manifest = ramet::read_manifest(path);
+  RAMET_REQUIRE_OK(state);
+  RAMET_REQUIRE_OK(manifest);
+  auto sections = ramet::parse_sections(*state);
+  RAMET_REQUIRE_OK(sections);
+  auto machine = ramet::machine_state_from(*sections);
+  RAMET_REQUIRE_OK(machine);
+  for (ramet::x86::CpuidEntry& entry : machine->cpuid) {
+    if (entry.function == 7 && entry.index == 0) {
+      entry.ebx |= 1u << 16;  // AVX-512F, which the nested machine's processor has not
+    }
+  }
+  for (const ramet::Section& changed : ramet::to_sections(*machine)) {
+    for (ramet::Section& section : *sections) {
+      section = section.name == changed.name ? changed : section;
+    }
+  }
+  *state = ramet::encode_sections(*sections);
+  manifest->state_bytes = state->size();
+  manifest->state_digest = ramet::digest(*state);
+  const std::string text = ramet::format_manifest(*manifest);
+  fs::remove(path + "/" + ramet::kStateName);
+  fs::remove(path + "/" + ramet::kManifestName);
+  RAMET_REQUIRE_OK(ramet::write_member(path, ramet::kStateName, *state));
+  RAMET_REQUIRE_OK(ramet::write_member(path, ramet::kManifestName, std::as_bytes(std::span(text))));
+  const auto loaded = load(path);
+  REQUIRE(!loaded.ok());
+  INFO(loaded.status());
+  CHECK(sandbox::reason_of(loaded.status()) == sandbox::Reason::kIncompatible);
+  CHECK(std::string(loaded.status().message()).find("leaf 0x7.0 ebx") != std::string::npos);
 }
 
 TEST_CASE("a template whose root image is another file now is refused") {

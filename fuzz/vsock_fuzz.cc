@@ -18,6 +18,7 @@
 #include "devices/vsock/connection.h"
 #include "devices/vsock/muxer.h"
 #include "devices/vsock/packet.h"
+#include "devices/vsock/state.h"
 
 namespace {
 
@@ -384,7 +385,7 @@ class Machine {
         stream->held = false;
         break;
       default:
-        stream->connection->abort();
+        stream->connection->drop();
         stream->held = false;
         break;
     }
@@ -402,9 +403,20 @@ class Machine {
   std::map<uint64_t, std::unique_ptr<Stream>> streams_;
 };
 
+// The device's saved state: bytes that decode are exactly what is encoded again.
+void check_state(std::span<const uint8_t> input) {
+  const auto bytes = std::as_bytes(input);
+  const auto state = decode_vsock_state(bytes);
+  if (state.ok()) {
+    const auto again = encode_vsock_state(*state);
+    require(std::equal(again.begin(), again.end(), bytes.begin(), bytes.end()));
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  check_state({data, size});
   Machine(Input({data, size})).run();
   return 0;
 }

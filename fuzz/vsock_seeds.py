@@ -63,6 +63,7 @@ SEEDS = {
     + buffers(),
     "two": OPENED + bytes([CONNECT, 0]) + buffers() + packet(0x04, RESPONSE) + bytes([WRITE, BIG, 0, WRITE, BIG, 1])
     + buffers(20, 200) + buffers(63, 0xF9),
+    "state": bytes([1, 1, 2, 7, 0, 0, 0, 1, 0]),
     "ask": OPENED + packet(HOST_PORT_0, ASK) + buffers(1, 1),
 }
 

@@ -14,9 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-Status sync_directory(const std::string& path) {
-  RAMET_ASSIGN_OR_RETURN(const UniqueFd fd, sys::open(path, O_RDONLY | O_DIRECTORY));
-  return sys::fsync(fd.get(), "sync directory " + path);
+StatusOr<UniqueFd> open_directory(const std::string& path) {
+  return sys::open(path, O_RDONLY | O_DIRECTORY);
 }
 
 }  // namespace
@@ -55,10 +54,14 @@ DirectoryWriter::~DirectoryWriter() {
 }
 
 Status DirectoryWriter::commit() {
-  RAMET_RETURN_IF_ERROR(sync_directory(temporary_));
+  RAMET_ASSIGN_OR_RETURN(const UniqueFd written, open_directory(temporary_));
+  RAMET_ASSIGN_OR_RETURN(const UniqueFd parent, open_directory(parent_));
+  RAMET_RETURN_IF_ERROR(sys::fsync(written.get(), "sync directory " + temporary_));
   RAMET_RETURN_IF_ERROR(sys::rename_no_replace(temporary_, path_));
-  committed_ = true;
-  return sync_directory(parent_);
+  const Status synced = sys::fsync(parent.get(), "sync directory " + parent_);
+  // An error says that nothing is there: the destructor removes what has its old name again.
+  committed_ = synced.ok() || !sys::rename_no_replace(path_, temporary_).ok();
+  return synced;
 }
 
 }  // namespace ramet

@@ -14,9 +14,13 @@ namespace ramet {
 StatusOr<UniqueFd> open_member(const std::string& directory, const std::string& name) {
   const std::string path = directory + "/" + name;
   // O_NONBLOCK: a FIFO in the place of a file must not hold us up.
-  auto fd = sys::open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  auto fd = sys::open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
   if (absl::IsNotFound(fd.status())) {
     return absl::DataLossError(absl::StrFormat("%s is missing", path));
+  }
+  if (absl::IsInternal(fd.status())) {  // ELOOP: a link; ENXIO: a socket
+    return absl::DataLossError(
+        absl::StrFormat("%s is no regular file: %s", path, std::string(fd.status().message())));
   }
   RAMET_RETURN_IF_ERROR(fd.status());
   struct stat info = {};
@@ -49,6 +53,12 @@ Status write_member(const std::string& directory, const std::string& name,
   RAMET_ASSIGN_OR_RETURN(const UniqueFd fd, create_member(directory, name));
   RAMET_RETURN_IF_ERROR(sys::pwrite_all(fd.get(), bytes, 0, "write " + name));
   return sys::fsync(fd.get(), "sync " + name);
+}
+
+Status as_data_loss(const Status& status, const std::string& what) {
+  return status.ok()
+             ? status
+             : absl::DataLossError(absl::StrFormat("%s: %s", what, std::string(status.message())));
 }
 
 Status for_pieces(uint64_t offset, uint64_t size, uint64_t step,

@@ -28,6 +28,8 @@ StatusOr<UniqueFd> create_member(const std::string& directory, const std::string
 // Creates, fills and syncs it.
 Status write_member(const std::string& directory, const std::string& name,
                     std::span<const std::byte> bytes);
+// `status` as DataLoss: what a file says was out of bounds, which is not the caller's fault.
+Status as_data_loss(const Status& status, const std::string& what);
 // Calls `piece` with the offsets and sizes, at most `step` each, that make up [offset, offset +
 // size).
 Status for_pieces(uint64_t offset, uint64_t size, uint64_t step,

@@ -44,8 +44,9 @@ class Reader {
   uint64_t digest(const char* name) {
     const std::string value = text(name);
     uint64_t result = 0;
-    if (value.size() != 16 || !absl::SimpleHexAtoi(value, &result)) {
-      complain(name, "16 hexadecimal digits");
+    // SimpleHexAtoi also takes upper case, blanks and "0x".
+    if (!absl::SimpleHexAtoi(value, &result) || to_text(result) != value) {
+      complain(name, "16 lower-case hexadecimal digits");
     }
     return result;
   }
@@ -88,6 +89,20 @@ uint64_t self_digest(const Json& json) {
   return digest(std::as_bytes(std::span(canonical)));
 }
 
+// A manifest is flat. Lists within lists would also make dump() recurse as deep as the file says.
+Status check_flat(const Json& json) {
+  if (!json.is_object()) {
+    return absl::DataLossError(absl::StrFormat("%s: no JSON object", kManifestName));
+  }
+  for (const Json& member : json) {
+    if (member.is_structured()) {
+      return absl::DataLossError(
+          absl::StrFormat("%s: a member is a list or an object", kManifestName));
+    }
+  }
+  return Status();
+}
+
 Status check_header(const Json& json) {
   Reader in(json);
   const std::string format = in.text("format");
@@ -118,9 +133,7 @@ StatusOr<Manifest> parse_manifest(std::string_view text) {
                                                kManifestName, text.size(), kMaxManifestBytes));
   }
   Json json = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) {
-    return absl::DataLossError(absl::StrFormat("%s: no JSON object", kManifestName));
-  }
+  RAMET_RETURN_IF_ERROR(check_flat(json));
   RAMET_RETURN_IF_ERROR(check_header(json));
   Reader in(json);
   Manifest manifest;

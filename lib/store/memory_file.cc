@@ -152,7 +152,7 @@ StatusOr<std::shared_ptr<const MemoryImage>> load_memory(std::span<const Section
   for (const StoredExtent& row : stored) {
     extents.push_back(row.extent);
   }
-  RAMET_RETURN_IF_ERROR(check_extents(size, extents));
+  RAMET_RETURN_IF_ERROR(as_data_loss(check_extents(size, extents), kMemoryName));
   for (const Extent& extent : extents) {
     total += extent.size;
   }

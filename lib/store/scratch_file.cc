@@ -50,7 +50,8 @@ StatusOr<SavedScratch> decode(std::span<const std::byte> bytes) {
     return absl::DataLossError(
         absl::StrFormat("scratch: size %d is no whole number of blocks", saved.size));
   }
-  RAMET_RETURN_IF_ERROR(block::check_runs(saved.runs, saved.size / block::kBlockBytes));
+  RAMET_RETURN_IF_ERROR(
+      as_data_loss(block::check_runs(saved.runs, saved.size / block::kBlockBytes), kScratchName));
   return saved;
 }
 

@@ -1,5 +1,7 @@
 #include "lib/core/instance_state.h"
 
+#include <algorithm>
+
 #include <absl/strings/str_format.h>
 
 namespace ramet {
@@ -41,6 +43,19 @@ StatusOr<InstanceState> instance_state_from(std::span<const Section> sections) {
     state.slots[slot] = std::move(*transport);
   }
   return state;
+}
+
+bool is_instance_section(const std::string& name) {
+  if (name == "machine" || name == "cpuid" || name == "ioapic" || name == "serial") {
+    return true;
+  }
+  for (uint32_t i = 0; i < std::max(x86::kMaxVcpus, x86::kVirtioMmioSlots); ++i) {
+    if ((i < x86::kMaxVcpus && name == absl::StrFormat("vcpu%d", i)) ||
+        (i < x86::kVirtioMmioSlots && name == slot_section(i))) {
+      return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace ramet

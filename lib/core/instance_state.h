@@ -33,6 +33,9 @@ struct InstanceState {
 std::vector<Section> to_sections(const InstanceState& state);
 StatusOr<InstanceState> instance_state_from(std::span<const Section> sections);
 
+// Whether to_sections() may give a section this name.
+bool is_instance_section(const std::string& name);
+
 }  // namespace ramet
 
 #endif  // RAMET_LIB_CORE_INSTANCE_STATE_H_

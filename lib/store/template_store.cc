@@ -53,6 +53,22 @@ Status check_regions(const InstanceState& state, const MemoryImage& memory) {
                    "vmstate.bin: regions cover %#x of %#x bytes of memory", next, memory.size()));
 }
 
+// A section that this library does not know may say what changes the meaning of all others, unless
+// it says itself that it need not be understood.
+Status check_known(std::span<const Section> sections) {
+  for (const Section& section : sections) {
+    const std::string& name = section.name;
+    const bool known =
+        is_instance_section(name) || name == kMemorySection || name == kScratchSection;
+    if (!known && section.mandatory) {
+      return absl::FailedPreconditionError(absl::StrFormat(
+          "%s: section %s is unknown to this library; use the one that saved the template",
+          kStateName, name));
+    }
+  }
+  return Status();
+}
+
 Status check_against_manifest(const Manifest& manifest, const TemplateData& data) {
   const uint64_t scratch = data.disks.scratch == nullptr ? 0 : data.disks.scratch->size_bytes();
   if (manifest.vcpus != data.state.machine.vcpus.size() ||
@@ -73,6 +89,7 @@ StatusOr<std::shared_ptr<const TemplateData>> load_files(const LoadSpec& spec) {
         manifest.state_digest));
   }
   RAMET_ASSIGN_OR_RETURN(const auto sections, parse_sections(state));
+  RAMET_RETURN_IF_ERROR(check_known(sections));
   auto data = std::make_shared<TemplateData>();
   RAMET_ASSIGN_OR_RETURN(data->state, instance_state_from(sections));
   RAMET_ASSIGN_OR_RETURN(data->memory, load_memory(sections, spec.directory));

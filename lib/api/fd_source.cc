@@ -53,29 +53,36 @@ absl::StatusOr<ramet::IoResult> FdSource::try_read(std::span<std::byte> into) {
   return ramet::IoResult::moved(bytes);
 }
 
-bool FdSource::wait_readable() {
+absl::StatusOr<ramet::sys::Result> FdSource::wait_and_read() {
   std::array<pollfd, 2> fds = {pollfd{fd_, POLLIN, 0}, pollfd{stop_.get(), POLLIN, 0}};
-  const ramet::sys::Result result = ramet::sys::poll(fds, -1);
-  return result.ok() && fds[1].revents == 0;
+  RAMET_RETURN_IF_ERROR(ramet::sys::poll(fds, -1).status("wait for standard input"));
+  if (fds[1].revents != 0) {
+    return absl::CancelledError("no more input is wanted");
+  }
+  return ramet::sys::read(fd_, buffer_);
 }
 
 void FdSource::body() {
   std::unique_lock lock(mutex_);
   while (!stopping_ && !at_end_ && error_.ok()) {
     emptied_.wait(lock, [&] { return stopping_ || begin_ == end_; });
+    if (stopping_) {
+      return;
+    }
     lock.unlock();
-    const bool readable = wait_readable();
-    const ramet::sys::Result got =
-        readable ? ramet::sys::read(fd_, buffer_) : ramet::sys::Result{0, 0};
+    const auto got = wait_and_read();
     lock.lock();
-    if (!readable) {
-      break;
+    if (absl::IsCancelled(got.status())) {
+      return;
     }
     begin_ = 0;
-    end_ = got.ok() ? static_cast<size_t>(got.value) : 0;
-    at_end_ = got.ok() && got.value == 0;
-    // A descriptor that somebody else made non-blocking and read empty: not an error, only early.
-    error_ = got.error == EAGAIN ? absl::Status() : got.status("read standard input");
+    end_ = got.ok() && got->ok() ? static_cast<size_t>(got->value) : 0;
+    at_end_ = got.ok() && got->ok() && got->value == 0;
+    error_ = got.ok() ? got->status("read standard input") : got.status();
+    if (got.ok() && got->error == EAGAIN) {
+      // A descriptor that somebody else made non-blocking and read empty: only early.
+      error_ = absl::OkStatus();
+    }
     if (wake_) {
       wake_();
     }

@@ -14,6 +14,7 @@
 #include <mutex>
 
 #include "lib/agent/client.h"
+#include "vmm/base/syscall.h"
 #include "vmm/base/thread.h"
 #include "vmm/base/unique_fd.h"
 
@@ -32,8 +33,8 @@ class FdSource final : public ramet::StdinSource {
  private:
   explicit FdSource(int fd) : fd_(fd) {}
   void body();
-  // Waits for the descriptor or the stop; false: stop.
-  bool wait_readable();
+  // Waits for the descriptor or the stop, and reads; Cancelled: stop.
+  absl::StatusOr<ramet::sys::Result> wait_and_read();
 
   const int fd_;
   ramet::UniqueFd stop_;

@@ -160,9 +160,9 @@ TEST_CASE("guest text in a Status is escaped") {
 
 TEST_CASE("a guest that floods output is held to the capture limit and to the timeout") {
   Script script({wire::Hello{}});
-  std::thread flood([&script] {
-    std::vector<std::byte> bytes;
-    append(bytes, wire::Stdout{std::vector<std::byte>(wire::kMaxDataBytes)});
+  std::vector<std::byte> bytes;
+  append(bytes, wire::Stdout{std::vector<std::byte>(wire::kMaxDataBytes)});
+  std::thread flood([&script, &bytes] {
     while (::send(script.peer(), bytes.data(), bytes.size(), MSG_NOSIGNAL) > 0) {
     }
   });
@@ -176,9 +176,9 @@ TEST_CASE("a guest that floods output is held to the capture limit and to the ti
 
 TEST_CASE("a guest that dribbles half a frame does not stretch the deadline") {
   Script script({wire::Hello{}});
-  std::thread dribble([&script] {
-    std::vector<std::byte> bytes;
-    append(bytes, wire::Error{wire::ErrorCode::kInternal, std::string(1000, 'x')});
+  std::vector<std::byte> bytes;
+  append(bytes, wire::Error{wire::ErrorCode::kInternal, std::string(1000, 'x')});
+  std::thread dribble([&script, &bytes] {
     for (size_t i = 0; i + 1 < bytes.size(); ++i) {
       if (::send(script.peer(), &bytes[i], 1, MSG_NOSIGNAL) <= 0) {
         return;

@@ -1,0 +1,1 @@
+ramet_fuzz_target(manifest DEPS lib/store)

@@ -129,25 +129,54 @@ TEST_CASE("data messages hold 1 to kMaxDataBytes bytes") {
 }
 
 TEST_CASE("an ExecRequest is held to its limits on both sides") {
-  wire::ExecRequest request = minimal_exec();
-  SECTION("no command") { request.argv = {}; }
-  SECTION("an empty command name") { request.argv = {""}; }
-  SECTION("too many arguments") { request.argv.resize(wire::kMaxArguments + 1, "x"); }
-  SECTION("too many environment entries") { request.env.resize(wire::kMaxEnvironment + 1, "A=b"); }
-  SECTION("a NUL in an argument") { request.argv.push_back(std::string("a\0b", 3)); }
-  SECTION("an environment entry without =") { request.env = {"PATH"}; }
-  SECTION("an environment entry without a name") { request.env = {"=x"}; }
-  SECTION("an empty environment entry") { request.env = {""}; }
-  SECTION("a relative working directory") { request.cwd = "tmp"; }
-  SECTION("too long a working directory") {
-    request.cwd = "/" + std::string(wire::kMaxPathBytes, 'a');
+  struct Breach {
+    const char* what;
+    void (*commit)(wire::ExecRequest& request);
+  };
+  const Breach breaches[] = {
+      {"no command", [](wire::ExecRequest& request) { request.argv = {}; }},
+      {"an empty command name", [](wire::ExecRequest& request) { request.argv = {""}; }},
+      {"too many arguments",
+       [](wire::ExecRequest& request) { request.argv.resize(wire::kMaxArguments + 1, "x"); }},
+      {"too many environment entries",
+       [](wire::ExecRequest& request) { request.env.resize(wire::kMaxEnvironment + 1, "A=b"); }},
+      {"a NUL in an argument",
+       [](wire::ExecRequest& request) { request.argv.push_back(std::string("a\0b", 3)); }},
+      {"an environment entry without =",
+       [](wire::ExecRequest& request) { request.env = {"PATH"}; }},
+      {"an environment entry without a name",
+       [](wire::ExecRequest& request) { request.env = {"=x"}; }},
+      {"an empty environment entry", [](wire::ExecRequest& request) { request.env = {""}; }},
+      {"a relative working directory", [](wire::ExecRequest& request) { request.cwd = "tmp"; }},
+      {"too long a working directory",
+       [](wire::ExecRequest& request) {
+         request.cwd = "/" + std::string(wire::kMaxPathBytes, 'a');
+       }},
+      {"ids beside a name",
+       [](wire::ExecRequest& request) {
+         request.user = {wire::User::Kind::kName, 1, 0, "x"};
+       }},
+      {"a name beside ids",
+       [](wire::ExecRequest& request) {
+         request.user = {wire::User::Kind::kIds, 1, 1, "x"};
+       }},
+      {"a missing name",
+       [](wire::ExecRequest& request) {
+         request.user = {wire::User::Kind::kName, 0, 0, ""};
+       }},
+      {"an unknown kind of user",
+       [](wire::ExecRequest& request) { request.user.kind = static_cast<wire::User::Kind>(3); }},
+      {"more than a frame",
+       [](wire::ExecRequest& request) {
+         request.argv.push_back(std::string(wire::kMaxExecBytes, 'a'));
+       }},
+  };
+  for (const Breach& breach : breaches) {
+    INFO(breach.what);
+    wire::ExecRequest request = minimal_exec();
+    breach.commit(request);
+    CHECK_FALSE(encodes(request));
   }
-  SECTION("ids beside a name") { request.user = {wire::User::Kind::kName, 1, 0, "x"}; }
-  SECTION("a name beside ids") { request.user = {wire::User::Kind::kIds, 1, 1, "x"}; }
-  SECTION("a missing name") { request.user = {wire::User::Kind::kName, 0, 0, ""}; }
-  SECTION("an unknown kind of user") { request.user.kind = static_cast<wire::User::Kind>(3); }
-  SECTION("more than a frame") { request.argv.push_back(std::string(wire::kMaxExecBytes, 'a')); }
-  CHECK_FALSE(encodes(request));
 }
 
 TEST_CASE("counts and sizes in a payload that promise more than it holds are refused") {

@@ -144,6 +144,17 @@ TEST_CASE("a template with a slash is a directory, else a checked name in the di
   CHECK(!cli::resolve_template("..", "/d", environment({})).ok());
 }
 
+TEST_CASE("a template that is not there is an error that says where it was looked for") {
+  const auto named = cli::resolve_template("py", "/nonexistent", environment({}));
+  const absl::Status by_name = cli::check_exists(*named);
+  CHECK(by_name.code() == absl::StatusCode::kNotFound);
+  CHECK(by_name.message() ==
+        "there is no template \"py\" in /nonexistent (`ramet template ls` lists them)");
+  const auto path = cli::resolve_template("/nonexistent/py", "", environment({}));
+  CHECK(cli::check_exists(*path).message() == "there is no directory /nonexistent/py");
+  CHECK(cli::check_exists(*cli::resolve_template("/", "", environment({}))).ok());
+}
+
 TEST_CASE("exit codes are the command's, 128 + signal, or 124 for a timeout") {
   CHECK(cli::exit_code_of({.exit_code = 0}) == 0);
   CHECK(cli::exit_code_of({.exit_code = 3}) == 3);

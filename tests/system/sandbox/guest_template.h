@@ -51,10 +51,11 @@ ProcessCounts count_process();
   } while (false)
 
 // Requires an absl::Status or StatusOr to be OK, showing its message.
-#define RAMET_REQUIRE_OK(expression)           \
-  do {                                         \
-    INFO(ramet::testing::text_of(expression)); \
-    REQUIRE((expression).ok());                \
+#define RAMET_REQUIRE_OK(expression)             \
+  do {                                           \
+    const auto& ramet_result = (expression);     \
+    INFO(ramet::testing::text_of(ramet_result)); \
+    REQUIRE(ramet_result.ok());                  \
   } while (false)
 
 namespace ramet::testing {

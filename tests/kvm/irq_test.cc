@@ -7,6 +7,7 @@
 
 #include "tests/kvm/need_kvm.h"
 #include "tests/support/guest_code.h"
+#include "vmm/base/fault_plan.h"
 
 using namespace ramet;
 using namespace ramet::testing;
@@ -23,6 +24,33 @@ StatusOr<Box> irq_box(const std::shared_ptr<const Kvm>& kvm, uint32_t pin, bool 
                     registers.general.rbp = pin;
                     registers.general.r12 = masked ? 0x10000 : 0;
                   }});
+}
+
+// A guest asleep on pin 5 in HLT: no thread of its machine makes a system call.
+StatusOr<Box> sleeping_box(const std::shared_ptr<const Kvm>& kvm) {
+  auto box = irq_box(kvm, 5, false);
+  if (box.ok()) {
+    box->ports->count_only();
+    box->ports->set_answer([](const Access&) { return kAnswerSleep; });
+    RAMET_RETURN_IF_ERROR(box->machine->resume());
+    box->ports->wait_writes(kPortData - kPortBase, 1);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return box;
+}
+
+void trigger_and_fail(Machine* machine, uint32_t pin, int error) {
+  sys::FaultPlan plan(sys::Call::kIoctl, 1, error);
+  plan.arm();
+  machine->irq(pin).trigger();
+  plan.disarm();
+  REQUIRE(plan.fired());
+}
+
+// Register `index` of the IOAPIC, as the guest writes it (82093AA 3.1: IOREGSEL, IOWIN).
+void write_ioapic(Machine* machine, uint32_t index, uint32_t value) {
+  machine->mmio().write(x86::kIoApicAddress, std::as_bytes(std::span(&index, 1)));
+  machine->mmio().write(x86::kIoApicAddress + 0x10, std::as_bytes(std::span(&value, 1)));
 }
 
 }  // namespace
@@ -133,4 +161,48 @@ TEST_CASE("an edge pending behind a mask at the save fires in the fork when it u
     REQUIRE(fork->machine->resume().ok());
     CHECK(fork->ports->wait_writes(kIrqOffset, 1));
   }
+}
+
+TEST_CASE(
+    "an interrupt that KVM does not take ends the machine as a host error, on a vCPU's thread") {
+  RAMET_NEED_KVM(kvm);
+  auto box = sleeping_box(kvm);
+  REQUIRE(box.ok());
+  std::atomic<bool> told_on_other_thread{false};
+  box->machine->on_end([&, caller = std::this_thread::get_id()](const MachineEnd&) {
+    told_on_other_thread = std::this_thread::get_id() != caller;
+  });
+  trigger_and_fail(box->machine.get(), 5, EIO);
+  const auto end = box->machine->wait_end(monotonic_ns() + 10'000'000'000);
+  REQUIRE(end.has_value());
+  CHECK(end->reason == EndReason::kHostError);
+  CHECK(end->detail.find("KVM_SIGNAL_MSI") != std::string::npos);
+  box->machine->stop();
+  CHECK(told_on_other_thread);
+}
+
+TEST_CASE("a machine that loses an interrupt while it is paused is not saved and does not go on") {
+  RAMET_NEED_KVM(kvm);
+  auto box = sleeping_box(kvm);
+  REQUIRE(box.ok());
+  REQUIRE(box->machine->pause().ok());
+  trigger_and_fail(box->machine.get(), 5, ENOMEM);
+  CHECK(box->machine->save().status().code() == absl::StatusCode::kFailedPrecondition);
+  CHECK_FALSE(box->machine->resume().ok());
+  const auto end = box->machine->wait_end(monotonic_ns() + 10'000'000'000);
+  REQUIRE(end.has_value());
+  CHECK(end->reason == EndReason::kHostError);
+}
+
+TEST_CASE("an interrupt to a LAPIC that is not there is lost, and the machine goes on") {
+  RAMET_NEED_KVM(kvm);
+  auto box = sleeping_box(kvm);
+  REQUIRE(box.ok());
+  constexpr uint32_t kPin9High = 0x10 + 2 * 9 + 1;
+  write_ioapic(box->machine.get(), kPin9High, 0x55u << 24);
+  write_ioapic(box->machine.get(), kPin9High - 1, 0x40);
+  box->machine->irq(9).trigger();
+  box->machine->irq(5).trigger();
+  CHECK(box->ports->wait_writes(kIrqOffset, 1));
+  CHECK_FALSE(box->machine->end().has_value());
 }

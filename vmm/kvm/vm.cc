@@ -62,12 +62,13 @@ Status Vm::set_memory(const GuestMemory& memory) {
   return Status();
 }
 
-void Vm::signal_msi(const x86::MsiMessage& message) {
+Status Vm::signal_msi(const x86::MsiMessage& message) {
   kvm_msi msi = {};
   msi.address_lo = static_cast<uint32_t>(message.address);
   msi.address_hi = static_cast<uint32_t>(message.address >> 32);
   msi.data = message.data;
-  sys::ioctl(fd(), KVM_SIGNAL_MSI, static_cast<void*>(&msi));
+  const sys::Result sent = sys::ioctl(fd(), KVM_SIGNAL_MSI, static_cast<void*>(&msi));
+  return sent.error == EPERM ? Status() : sent.status("KVM_SIGNAL_MSI");
 }
 
 StatusOr<uint64_t> Vm::clock_ns() const {

@@ -17,7 +17,7 @@
 
 namespace ramet {
 
-class Vm : public x86::MsiSink {
+class Vm {
  public:
   // KVM_CREATE_VM and KVM_CAP_SPLIT_IRQCHIP with 24 IOAPIC pins.
   static StatusOr<std::unique_ptr<Vm>> create(std::shared_ptr<const Kvm> kvm);
@@ -28,9 +28,10 @@ class Vm : public x86::MsiSink {
   // One memory slot per region. `memory` must outlive the Vm.
   Status set_memory(const GuestMemory& memory);
 
-  // KVM_SIGNAL_MSI. A guest without a LAPIC that takes it is no error: the message is lost, as on
-  // hardware.
-  void signal_msi(const x86::MsiMessage& message) override;
+  // KVM_SIGNAL_MSI. That no LAPIC takes it (EPERM) is the guest's own doing and no error: the
+  // message is lost, as on hardware. Any other failure means that an interrupt was lost which the
+  // guest will wait for.
+  Status signal_msi(const x86::MsiMessage& message);
 
   // The kvm-clock in nanoseconds. A restored clock goes on from the saved value; the wall clock is
   // the agent's work, for a clock that leapt by the age of its template would fire every timer of

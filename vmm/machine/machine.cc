@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
 #include "vmm/base/clock.h"
@@ -66,7 +67,7 @@ StatusOr<std::unique_ptr<Machine>> Machine::create(std::shared_ptr<const Kvm> kv
   }
   RAMET_ASSIGN_OR_RETURN(auto machine, make(std::move(kvm), std::move(memory), std::move(cpuid)));
   RAMET_ASSIGN_OR_RETURN(auto made, machine->make_vcpus(vcpus));
-  RAMET_RETURN_IF_ERROR(machine->make_ioapic(std::make_unique<x86::Ioapic>(machine->vm_.get())));
+  RAMET_RETURN_IF_ERROR(machine->make_ioapic(std::make_unique<x86::Ioapic>(&machine->msi_path_)));
   RAMET_RETURN_IF_ERROR(made[0]->tsc_khz().status());
   RAMET_RETURN_IF_ERROR(machine->start_threads(std::move(made)));
   return machine;
@@ -94,7 +95,7 @@ StatusOr<std::unique_ptr<Machine>> Machine::restore(std::shared_ptr<const Kvm> k
                          machine->make_vcpus(static_cast<uint32_t>(state.vcpus.size())));
   const uint64_t start = monotonic_ns();
   RAMET_RETURN_IF_ERROR(
-      machine->make_ioapic(std::make_unique<x86::Ioapic>(machine->vm_.get(), state.ioapic)));
+      machine->make_ioapic(std::make_unique<x86::Ioapic>(&machine->msi_path_, state.ioapic)));
   RAMET_RETURN_IF_ERROR(match_tsc_rate(vcpus[0].get(), state.tsc_khz));
   for (size_t i = 1; i < vcpus.size(); ++i) {
     RAMET_RETURN_IF_ERROR(match_tsc_rate(vcpus[i].get(), state.tsc_khz));
@@ -111,6 +112,13 @@ StatusOr<std::unique_ptr<Machine>> Machine::restore(std::shared_ptr<const Kvm> k
 }
 
 Machine::~Machine() { stop(); }
+
+void Machine::MsiPath::signal_msi(const x86::MsiMessage& message) {
+  if (Status sent = machine_.vm_->signal_msi(message); !sent.ok()) {
+    machine_.vcpus_.front()->request_end(
+        {EndReason::kHostError, absl::StrCat("an interrupt was lost: ", sent.ToString())});
+  }
+}
 
 Status Machine::make_ioapic(std::unique_ptr<x86::Ioapic> ioapic) {
   ioapic_ = std::move(ioapic);

@@ -109,6 +109,18 @@ class Machine {
     uint32_t gsi = 0;
   };
 
+  // From the IOAPIC to KVM. An interrupt that KVM does not take ends the machine: the guest would
+  // wait for it for ever. It ends on vCPU 0's thread, for devices raise interrupts with their locks
+  // held.
+  class MsiPath : public x86::MsiSink {
+   public:
+    explicit MsiPath(Machine* machine) : machine_(*machine) {}
+    void signal_msi(const x86::MsiMessage& message) override;
+
+   private:
+    Machine& machine_;
+  };
+
   Machine(std::shared_ptr<const Kvm> kvm, std::unique_ptr<GuestMemory> memory)
       : kvm_(std::move(kvm)), memory_(std::move(memory)) {}
   static StatusOr<std::unique_ptr<Machine>> make(std::shared_ptr<const Kvm> kvm,
@@ -124,6 +136,7 @@ class Machine {
   const std::unique_ptr<GuestMemory> memory_;
   std::vector<x86::CpuidEntry> cpuid_;
   std::unique_ptr<Vm> vm_;
+  MsiPath msi_path_{this};
   std::unique_ptr<x86::Ioapic> ioapic_;
   std::array<Line, x86::kIoApicPins> lines_;
   ExitHandler handler_;

@@ -57,10 +57,13 @@ void VcpuThread::body() {
     if (wish_ == Wish::kStop) {
       break;
     }
-    phase_ = Phase::kRunning;
-    changed_.notify_all();
+    const bool to_end = wish_ == Wish::kEnd;
+    if (!to_end) {
+      phase_ = Phase::kRunning;
+      changed_.notify_all();
+    }
     lock.unlock();
-    run_guest();
+    to_end ? end_as_asked() : run_guest();
     lock.lock();
     if (phase_ == Phase::kEnded) {
       break;
@@ -92,8 +95,12 @@ void VcpuThread::run_guest() {
       return end(std::move(*reason));
     }
   }
-  if (wish_.load() == Wish::kStop) {
+  const Wish wish = wish_.load();
+  if (wish == Wish::kStop) {
     return;
+  }
+  if (wish == Wish::kEnd) {
+    return end_as_asked();
   }
   finish_instruction();
   consume_kicks();
@@ -122,6 +129,13 @@ void VcpuThread::end(MachineEnd end) {
   changed_.notify_all();
 }
 
+void VcpuThread::end_as_asked() {
+  std::unique_lock lock(mutex_);
+  MachineEnd asked = std::move(asked_end_);
+  lock.unlock();
+  end(std::move(asked));
+}
+
 void VcpuThread::serve_call(std::unique_lock<std::mutex>* lock) {
   Call* const call = call_;
   lock->unlock();
@@ -139,9 +153,12 @@ void VcpuThread::kick() {
   thread_->signal(kick_signal()).IgnoreError();
 }
 
+bool VcpuThread::takes_wishes() const {
+  return wish_ != Wish::kEnd && wish_ != Wish::kStop && phase_ != Phase::kEnded;
+}
+
 void VcpuThread::make_wish(Wish wish) {
-  const std::lock_guard lock(mutex_);
-  if (wish_ == Wish::kStop || phase_ == Phase::kEnded) {
+  if (!takes_wishes()) {
     return;
   }
   wish_.store(wish, std::memory_order_seq_cst);
@@ -153,7 +170,7 @@ void VcpuThread::make_wish(Wish wish) {
 
 Status VcpuThread::resume() {
   const std::lock_guard lock(mutex_);
-  if (wish_ == Wish::kStop || phase_ == Phase::kEnded) {
+  if (!takes_wishes()) {
     return absl::FailedPreconditionError("resume a vCPU that has ended");
   }
   if (phase_ == Phase::kPaused) {
@@ -164,7 +181,10 @@ Status VcpuThread::resume() {
   return Status();
 }
 
-void VcpuThread::request_pause() { make_wish(Wish::kPause); }
+void VcpuThread::request_pause() {
+  const std::lock_guard lock(mutex_);
+  make_wish(Wish::kPause);
+}
 
 void VcpuThread::wait_paused() {
   std::unique_lock lock(mutex_);
@@ -174,7 +194,18 @@ void VcpuThread::wait_paused() {
   }
 }
 
-void VcpuThread::request_stop() { make_wish(Wish::kStop); }
+void VcpuThread::request_stop() {
+  const std::lock_guard lock(mutex_);
+  make_wish(Wish::kStop);
+}
+
+void VcpuThread::request_end(MachineEnd end) {
+  const std::lock_guard lock(mutex_);
+  if (takes_wishes()) {
+    asked_end_ = std::move(end);
+    make_wish(Wish::kEnd);
+  }
+}
 
 void VcpuThread::stop() {
   request_stop();

@@ -7,9 +7,9 @@
 //      +----------------> kEnded <---- stop()
 //
 // Thread rule: resume(), pause(), stop(), call() from any thread but the vCPU's own; request_stop()
-// from any. Invariant: outside kRunning the vCPU is not in KVM_RUN and no MMIO or PIO of it is half
-// done. No signal handler is installed: the kick signal is open only inside KVM_RUN and consumed
-// with sigtimedwait.
+// and request_end() from any. Invariant: outside kRunning the vCPU is not in KVM_RUN and no MMIO or
+// PIO of it is half done. No signal handler is installed: the kick signal is open only inside
+// KVM_RUN and consumed with sigtimedwait.
 #ifndef RAMET_VMM_MACHINE_VCPU_THREAD_H_
 #define RAMET_VMM_MACHINE_VCPU_THREAD_H_
 
@@ -27,7 +27,7 @@ namespace ramet {
 class VcpuThread {
  public:
   enum class Phase : uint8_t { kPaused, kRunning, kEnded };
-  // Called on the vCPU thread, once, when the guest or the host ended it.
+  // Called on the vCPU thread, once, when the guest, the host or request_end() ended it.
   using OnEnd = std::function<void(MachineEnd)>;
 
   // Starts the thread, paused. `handler` must outlive it.
@@ -48,6 +48,9 @@ class VcpuThread {
   void stop();
   // The same without waiting.
   void request_stop();
+  // Ends it on its own thread, as an exit of the guest would, with this reason; paused it ends too.
+  // For callers that hold locks which OnEnd may want. Never blocks.
+  void request_end(MachineEnd end);
 
   // Runs `function` on the vCPU's thread while it is paused, and waits for it. FailedPrecondition
   // otherwise.
@@ -60,7 +63,7 @@ class VcpuThread {
   uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
 
  private:
-  enum class Wish : uint8_t { kPause, kRun, kStop };
+  enum class Wish : uint8_t { kPause, kRun, kEnd, kStop };
   // Lives on the caller's stack until it is done: each caller gets the answer to its own call.
   struct Call {
     const std::function<Status(Vcpu&)>& function;
@@ -78,7 +81,11 @@ class VcpuThread {
   void end(MachineEnd end);
   void serve_call(std::unique_lock<std::mutex>* lock);
   void kick();
+  // With mutex_ held: false once it is to end or has ended, for good.
+  bool takes_wishes() const;
   void make_wish(Wish wish);
+  // On the vCPU thread, for Wish::kEnd.
+  void end_as_asked();
 
   const std::unique_ptr<Vcpu> vcpu_;
   const ExitHandler& handler_;
@@ -88,6 +95,7 @@ class VcpuThread {
   std::condition_variable changed_;
   Phase phase_ = Phase::kPaused;
   std::atomic<Wish> wish_{Wish::kPause};
+  MachineEnd asked_end_;  // for Wish::kEnd
   Call* call_ = nullptr;
   std::atomic<uint64_t> first_exit_ns_{0};
   std::atomic<uint64_t> exits_{0};

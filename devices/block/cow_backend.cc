@@ -10,39 +10,15 @@
 #include <absl/strings/str_format.h>
 
 #include "vmm/base/syscall.h"
+#include "vmm/base/unnamed_file.h"
 #include "vmm/memory/mapping.h"
 
 namespace ramet::block {
 namespace {
 
-constexpr unsigned kOwnerOnly = 0600;
-
-// For file systems without O_TMPFILE: a random name, unlinked at once.
-StatusOr<UniqueFd> create_and_unlink(const std::string& directory) {
-  uint64_t random = 0;
-  RAMET_RETURN_IF_ERROR(sys::getrandom(std::as_writable_bytes(std::span(&random, 1))));
-  const std::string path = absl::StrFormat("%s/.ramet-overlay-%016x", directory, random);
-  RAMET_ASSIGN_OR_RETURN(UniqueFd fd, sys::open(path, O_RDWR | O_CREAT | O_EXCL, kOwnerOnly));
-  RAMET_RETURN_IF_ERROR(sys::unlink(path));
-  return fd;
-}
-
 uint64_t block_of(uint64_t offset) { return offset / kBlockBytes; }
 
 }  // namespace
-
-StatusOr<UniqueFd> create_unnamed_file(const std::string& directory, uint64_t size) {
-  auto fd = sys::open(directory, O_TMPFILE | O_RDWR, kOwnerOnly);
-  // EOPNOTSUPP from a file system, EISDIR (Internal) from a kernel without O_TMPFILE.
-  if (absl::IsUnimplemented(fd.status()) || absl::IsInternal(fd.status())) {
-    fd = create_and_unlink(directory);
-  }
-  if (!fd.ok()) {
-    return annotate(fd.status(), "make a disk overlay");
-  }
-  RAMET_RETURN_IF_ERROR(sys::ftruncate(fd->get(), size, "size a disk overlay"));
-  return fd;
-}
 
 CowBackend::CowBackend(std::shared_ptr<const LayerStack> below, OverlayOptions options)
     : size_(below->size_bytes()),
@@ -75,7 +51,7 @@ StatusOr<CowBackend::Overlay*> CowBackend::writable_overlay() {
     auto file = options_.directory.empty() ? create_memfd("ramet-overlay", size_)
                                            : create_unnamed_file(options_.directory, size_);
     if (!file.ok()) {
-      return file.status();
+      return annotate(file.status(), "make a disk overlay");
     }
     overlay_ = std::make_unique<Overlay>(Overlay{*std::move(file), BlockSet(below_->blocks())});
   }

@@ -75,9 +75,6 @@ class CowBackend final : public Backend {
   std::unique_ptr<Overlay> overlay_;
 };
 
-// A file of `size` bytes, all holes, without a name in any directory.
-StatusOr<UniqueFd> create_unnamed_file(const std::string& directory, uint64_t size);
-
 }  // namespace ramet::block
 
 #endif  // RAMET_DEVICES_BLOCK_COW_BACKEND_H_

@@ -1,15 +1,12 @@
 #include "lib/image/scratch.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
-#include <array>
-#include <cerrno>
 
 #include <absl/strings/str_format.h>
 
 #include "lib/image/tool.h"
 #include "vmm/base/syscall.h"
+#include "vmm/base/unnamed_file.h"
 
 namespace ramet {
 namespace {
@@ -27,29 +24,6 @@ constexpr char kFeatures[] =
     "sparse_super,uninit_bg,64bit";
 constexpr uint64_t kBytesPerInode = 32 * 1024;
 constexpr uint64_t kMinInodes = 2048;
-
-StatusOr<UniqueFd> open_named_and_unlink(const std::string& directory) {
-  std::array<std::byte, 8> random;
-  RAMET_RETURN_IF_ERROR(sys::getrandom(random));
-  uint64_t number = 0;
-  for (const std::byte b : random) {
-    number = number << 8 | static_cast<uint64_t>(b);
-  }
-  const std::string path = absl::StrFormat("%s/.ramet-scratch-%016x", directory, number);
-  RAMET_ASSIGN_OR_RETURN(UniqueFd file, sys::open(path, O_RDWR | O_CREAT | O_EXCL, 0600));
-  RAMET_RETURN_IF_ERROR(sys::unlink(path));
-  return file;
-}
-
-// O_TMPFILE is not known to every file system; open(2) names these errors for that.
-StatusOr<UniqueFd> open_unnamed(const std::string& directory) {
-  auto file = sys::open(directory, O_RDWR | O_TMPFILE, 0600);
-  if (!file.ok() && (absl::IsUnimplemented(file.status()) || absl::IsInternal(file.status()) ||
-                     absl::IsInvalidArgument(file.status()))) {
-    return open_named_and_unlink(directory);
-  }
-  return file;
-}
 
 Status format(int fd, uint64_t bytes) {
   ToolRun run;
@@ -84,8 +58,7 @@ Status format(int fd, uint64_t bytes) {
 }
 
 StatusOr<UniqueFd> make_in(const std::string& directory, uint64_t bytes) {
-  RAMET_ASSIGN_OR_RETURN(UniqueFd file, open_unnamed(directory));
-  RAMET_RETURN_IF_ERROR(sys::ftruncate(file.get(), bytes, "size the file"));
+  RAMET_ASSIGN_OR_RETURN(UniqueFd file, create_unnamed_file(directory, bytes));
   RAMET_RETURN_IF_ERROR(format(file.get(), bytes));
   RAMET_ASSIGN_OR_RETURN(const uint64_t size, sys::file_size(file.get(), "size of the file"));
   if (size != bytes) {

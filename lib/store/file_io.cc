@@ -18,7 +18,8 @@ StatusOr<UniqueFd> open_member(const std::string& directory, const std::string& 
   if (absl::IsNotFound(fd.status())) {
     return absl::DataLossError(absl::StrFormat("%s is missing", path));
   }
-  if (absl::IsInternal(fd.status())) {  // ELOOP: a link; ENXIO: a socket
+  // ELOOP: a link. ENXIO: a socket. ENOTDIR: the folder is a file.
+  if (absl::IsInvalidArgument(fd.status()) || absl::IsFailedPrecondition(fd.status())) {
     return absl::DataLossError(
         absl::StrFormat("%s is no regular file: %s", path, std::string(fd.status().message())));
   }

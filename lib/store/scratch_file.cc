@@ -8,6 +8,7 @@
 #include "lib/store/file_io.h"
 #include "lib/store/manifest.h"
 #include "vmm/base/syscall.h"
+#include "vmm/base/unnamed_file.h"
 #include "vmm/state/codec.h"
 #include "vmm/state/digest.h"
 
@@ -116,7 +117,7 @@ StatusOr<std::shared_ptr<const block::LayerStack>> load_scratch(
     return absl::DataLossError(
         absl::StrFormat("scratch.bin has %d bytes, the scratch disk %d", size, saved.size));
   }
-  RAMET_ASSIGN_OR_RETURN(UniqueFd copy, block::create_unnamed_file(scratch_directory, saved.size));
+  RAMET_ASSIGN_OR_RETURN(UniqueFd copy, create_unnamed_file(scratch_directory, saved.size));
   RAMET_RETURN_IF_ERROR(copy_runs(file.get(), copy.get(), saved));
   RAMET_ASSIGN_OR_RETURN(const auto empty, block::LayerStack::create(nullptr, saved.size));
   RAMET_ASSIGN_OR_RETURN(auto layer, block::DiskFile::adopt(std::move(copy), kScratchName,

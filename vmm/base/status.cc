@@ -14,12 +14,14 @@ absl::StatusCode code_for_errno(int error) {
     case EAGAIN:
     case EINTR:
     case EBUSY:
+    case ETXTBSY:
       return absl::StatusCode::kUnavailable;
     case ENOMEM:
     case EMFILE:
     case ENFILE:
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:
       return absl::StatusCode::kResourceExhausted;
     case ENOENT:
       return absl::StatusCode::kNotFound;
@@ -27,7 +29,18 @@ absl::StatusCode code_for_errno(int error) {
     case EPERM:
       return absl::StatusCode::kPermissionDenied;
     case EINVAL:
+    case ENAMETOOLONG:
+    case ELOOP:
       return absl::StatusCode::kInvalidArgument;
+    case EEXIST:
+      return absl::StatusCode::kAlreadyExists;
+    case EROFS:
+    case ENOTDIR:
+    case EISDIR:
+    case ENOTEMPTY:
+    case ENODEV:
+    case ENXIO:
+      return absl::StatusCode::kFailedPrecondition;
     case ENOSYS:
     case EOPNOTSUPP:
     case ENOTTY:

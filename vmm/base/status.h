@@ -16,9 +16,10 @@ using absl::Status;
 using absl::StatusOr;
 
 // A Status for `error` (an errno value). `what` says what was asked: "open /dev/kvm".
-// EAGAIN, EINTR and EBUSY become Unavailable; ENOMEM, EMFILE, ENFILE, ENOSPC, EDQUOT
-// ResourceExhausted; ENOENT NotFound; EACCES and EPERM PermissionDenied; EINVAL InvalidArgument;
-// ENOSYS, EOPNOTSUPP, ENOTTY Unimplemented; others Internal.
+// EAGAIN, EINTR, EBUSY, ETXTBSY become Unavailable; ENOMEM, EMFILE, ENFILE, ENOSPC, EDQUOT, EFBIG
+// ResourceExhausted; ENOENT NotFound; EEXIST AlreadyExists; EACCES and EPERM PermissionDenied;
+// EINVAL, ENAMETOOLONG, ELOOP InvalidArgument; EROFS, ENOTDIR, EISDIR, ENOTEMPTY, ENODEV, ENXIO
+// FailedPrecondition; ENOSYS, EOPNOTSUPP, ENOTTY Unimplemented; others Internal.
 Status errno_status(int error, std::string_view what);
 
 // `status` with "clause: " put before its message; payloads are kept. An OK status comes back as it
@@ -27,6 +28,8 @@ Status annotate(const Status& status, std::string_view clause);
 
 }  // namespace ramet
 
+// A name that is declared cannot stand in parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define RAMET_CONCAT_INNER(a, b) a##b
 #define RAMET_CONCAT(a, b) RAMET_CONCAT_INNER(a, b)
 
@@ -48,5 +51,6 @@ Status annotate(const Status& status, std::string_view clause);
     return std::move(temporary).status();                               \
   }                                                                     \
   declaration = std::move(temporary).value()
+// NOLINTEND(bugprone-macro-parentheses)
 
 #endif  // RAMET_VMM_BASE_STATUS_H_

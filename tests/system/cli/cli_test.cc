@@ -11,28 +11,19 @@
 
 #include "tests/support/place.h"
 #include "tests/support/skip.h"
+#include "tests/support/temp_dir.h"
 #include "tests/system/cli/program.h"
 
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 using ramet::testing::Ended;
+using ramet::testing::entries;
 using ramet::testing::Program;
 using ramet::testing::run_ramet;
+using ramet::testing::TempDir;
 using Words = std::vector<std::string>;
 
 namespace {
-
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = ramet::testing::temp_root() + "/ramet-templates-XXXXXX";
-    path = ::mkdtemp(name.data()) == nullptr ? "" : name;
-  }
-  ~Folder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-};
 
 std::string rootfs() { return ramet::testing::deps_dir() + "/rootfs/python.img"; }
 
@@ -54,7 +45,7 @@ Words build_words(const std::string& name) {
 
 // The template "py" in a folder of its own, built by the first test that asks.
 struct Shared {
-  Folder folder;
+  TempDir folder;
   std::string missing;  // why there is none
   Ended build;
 };
@@ -69,7 +60,7 @@ Shared& shared() {
     } else {
       Words words = build_words("py");
       words.insert(words.end(), {"--json", "--warmup", "python3 -c 'import json'"});
-      one.build = run_ramet(one.folder.path, words);
+      one.build = run_ramet(one.folder.path(), words);
     }
     return true;
   }();
@@ -78,12 +69,7 @@ Shared& shared() {
 }
 
 Ended run(const Words& words, const std::string& input = "") {
-  return run_ramet(shared().folder.path, words, input);
-}
-
-size_t entries(const fs::path& directory) {
-  return static_cast<size_t>(
-      std::distance(fs::directory_iterator(directory), fs::directory_iterator()));
+  return run_ramet(shared().folder.path(), words, input);
 }
 
 }  // namespace
@@ -103,12 +89,12 @@ TEST_CASE("template build --json prints one document with the template and its s
   CHECK(out["template"]["memory_bytes"] == 192 << 20);
   CHECK(out["template"]["stored_memory_bytes"] > 0);
   CHECK(out["steps"].size() >= 2);
-  CHECK(entries(shared().folder.path) == 1);
+  CHECK(entries(shared().folder.path()) == 1);
 }
 
 TEST_CASE("template ls shows the template, and a damaged one as damaged") {
   NEEDS_TEMPLATE();
-  fs::create_directory(shared().folder.path / "broken");
+  fs::create_directory(shared().folder / "broken");
   const Ended text = run({"template", "ls"});
   const Json json = Json::parse(run({"template", "ls", "--json"}).out);
   CHECK(run({"template", "rm", "broken"}).code == 0);
@@ -119,7 +105,7 @@ TEST_CASE("template ls shows the template, and a damaged one as damaged") {
   REQUIRE(json["templates"].size() == 2);
   CHECK(json["templates"][0].contains("damaged"));
   CHECK(json["templates"][1]["name"] == "py");
-  CHECK(entries(shared().folder.path) == 1);
+  CHECK(entries(shared().folder.path()) == 1);
 }
 
 TEST_CASE("run streams both outputs and ends with the command's exit code") {
@@ -190,7 +176,8 @@ TEST_CASE("what a run writes is gone in the next one") {
 TEST_CASE("Ctrl-C during run kills the sandbox and ends with 130, SIGTERM with 143") {
   NEEDS_TEMPLATE();
   for (const int number : {SIGINT, SIGTERM}) {
-    Program program(shared().folder.path, {"run", "py", "--", "sh", "-c", "echo begun; sleep 600"});
+    Program program(shared().folder.path(),
+                    {"run", "py", "--", "sh", "-c", "echo begun; sleep 600"});
     REQUIRE(program.wait_for_output("begun", 60));
     program.signal(number);
     CHECK(program.wait().code == 128 + number);
@@ -199,15 +186,15 @@ TEST_CASE("Ctrl-C during run kills the sandbox and ends with 130, SIGTERM with 1
 
 TEST_CASE("Ctrl-C during template build ends with 130 and leaves nothing behind") {
   NEEDS_TEMPLATE();
-  const Folder folder;
-  Program program(folder.path, build_words("other"));
+  const TempDir folder;
+  Program program(folder.path(), build_words("other"));
   // Not before the first step: the signal is to hit the boot.
   REQUIRE(program.wait_for_output("[1/", 60));
   program.signal(SIGINT);
   const Ended ended = program.wait();
   CHECK(ended.code == 130);
   CHECK(ended.err.find("nothing was left behind") != std::string::npos);
-  CHECK(entries(folder.path) == 0);
+  CHECK(entries(folder.path()) == 0);
 }
 
 TEST_CASE("a name that is taken costs no boot and changes nothing") {
@@ -224,10 +211,10 @@ TEST_CASE("a name that is taken costs no boot and changes nothing") {
 
 TEST_CASE("a build that fails says why and leaves nothing behind") {
   NEEDS_TEMPLATE();
-  const Folder folder;
-  const fs::path image = folder.path / "no-image";
+  const TempDir folder;
+  const fs::path image = folder / "no-image";
   std::ofstream(image) << "this is no file system";
-  const fs::path templates = folder.path / "templates";
+  const fs::path templates = folder / "templates";
   const Ended ended = run_ramet(templates, {"template", "build", "x", "--rootfs", image.string(),
                                             "--kernel", image.string(), "--json"});
   CHECK(ended.code == 1);
@@ -237,32 +224,32 @@ TEST_CASE("a build that fails says why and leaves nothing behind") {
 }
 
 TEST_CASE("a template that is missing or a path out of the folder is an error of our own, 125") {
-  const Folder folder;
-  const Ended missing = run_ramet(folder.path, {"run", "nothing", "--json", "--", "true"});
+  const TempDir folder;
+  const Ended missing = run_ramet(folder.path(), {"run", "nothing", "--json", "--", "true"});
   CHECK(missing.code == 125);
   CHECK(Json::parse(missing.out)["error"]["message"].get<std::string>().find("nothing") !=
         std::string::npos);
-  CHECK(run_ramet(folder.path, {"run", "..", "--", "true"}).code == 125);
-  CHECK(run_ramet(folder.path, {"run", "py"}).code == 125);
-  CHECK(run_ramet(folder.path, {"template", "rm", "..", "--json"}).code == 1);
-  CHECK(run_ramet(folder.path, {"template", "rm", folder.path.string() + "/"}).code == 1);
-  CHECK(fs::exists(folder.path));
+  CHECK(run_ramet(folder.path(), {"run", "..", "--", "true"}).code == 125);
+  CHECK(run_ramet(folder.path(), {"run", "py"}).code == 125);
+  CHECK(run_ramet(folder.path(), {"template", "rm", "..", "--json"}).code == 1);
+  CHECK(run_ramet(folder.path(), {"template", "rm", folder.path() + "/"}).code == 1);
+  CHECK(fs::exists(folder.path()));
 }
 
 TEST_CASE("doctor ends with 0 exactly where Linux guests run, and its JSON says the same") {
-  const Folder folder;
-  const Ended ended = run_ramet(folder.path, {"doctor", "--json"});
+  const TempDir folder;
+  const Ended ended = run_ramet(folder.path(), {"doctor", "--json"});
   const Json report = Json::parse(ended.out);
   CHECK(report["usable"] == (ended.code == 0));
   const bool hardware = ramet::testing::kvm_kind() == ramet::testing::KvmKind::kHardware;
   CHECK((report["kvm"] == "hardware") == hardware);
-  CHECK(run_ramet(folder.path, {"doctor"}).out.find(hardware ? "usable" : "NOT usable") !=
+  CHECK(run_ramet(folder.path(), {"doctor"}).out.find(hardware ? "usable" : "NOT usable") !=
         std::string::npos);
 }
 
 TEST_CASE("a host without the KVM device gets an error with a reason and advice") {
-  const Folder folder;
-  const Ended ended = run_ramet(folder.path, {"doctor", "--kvm", "/nonexistent", "--json"});
+  const TempDir folder;
+  const Ended ended = run_ramet(folder.path(), {"doctor", "--kvm", "/nonexistent", "--json"});
   CHECK(ended.code == 1);
   CHECK(Json::parse(ended.out)["kvm"] == "none");
 }
@@ -270,11 +257,11 @@ TEST_CASE("a host without the KVM device gets an error with a reason and advice"
 TEST_CASE("template rm removes the template and nothing else") {
   NEEDS_TEMPLATE();
   // The last test of this program that needs the template; it copies it first.
-  const Folder folder;
-  fs::copy(shared().folder.path / "py", folder.path / "copy", fs::copy_options::recursive);
-  CHECK(run_ramet(folder.path, {"run", "copy", "--", "true"}).code == 0);
-  CHECK(run_ramet(folder.path, {"template", "rm", "copy"}).code == 0);
-  CHECK(entries(folder.path) == 0);
-  CHECK(run_ramet(folder.path, {"template", "rm", "copy"}).code == 1);
+  const TempDir folder;
+  fs::copy(shared().folder / "py", folder / "copy", fs::copy_options::recursive);
+  CHECK(run_ramet(folder.path(), {"run", "copy", "--", "true"}).code == 0);
+  CHECK(run_ramet(folder.path(), {"template", "rm", "copy"}).code == 0);
+  CHECK(entries(folder.path()) == 0);
+  CHECK(run_ramet(folder.path(), {"template", "rm", "copy"}).code == 1);
   CHECK(fs::exists(rootfs()));
 }

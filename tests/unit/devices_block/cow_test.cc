@@ -6,6 +6,7 @@
 #include <catch2/catch.hpp>
 
 #include "devices/block/state.h"
+#include "tests/support/temp_dir.h"
 #include "tests/unit/devices_block/block_test_disk.h"
 
 using namespace ramet;
@@ -209,21 +210,20 @@ TEST_CASE("a failed write leaves the old bytes in blocks that the overlay did no
 }
 
 TEST_CASE("an overlay in a directory has no name there, with and without O_TMPFILE") {
-  char directory[] = "/tmp/ramet-cow-XXXXXX";
-  REQUIRE(::mkdtemp(directory) != nullptr);
+  const TempDir directory;
   for (const bool has_tmpfile : {true, false}) {
     sys::FaultPlan plan(sys::Call::kOpen, 1, EOPNOTSUPP);
     if (!has_tmpfile) {
       plan.arm();
     }
-    CowBackend disk(stack_over_pattern(), {directory});
+    CowBackend disk(stack_over_pattern(), {directory.path()});
     DiskProbe probe;
     must(probe.write(&disk, 0, pattern_bytes(0, 512, 4)));
     CHECK(plan.fired() == !has_tmpfile);
     CHECK(must(probe.read(&disk, 0, 512)) == pattern_bytes(0, 512, 4));
     CHECK(disk.may_block());
   }
-  CHECK(::rmdir(directory) == 0);  // it is empty
+  CHECK(directory.entries() == 0);
 }
 
 TEST_CASE("exported layers, imported over the same base, read the same") {

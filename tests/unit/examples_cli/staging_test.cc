@@ -10,35 +10,23 @@
 
 #include <catch2/catch.hpp>
 
+#include "tests/support/temp_dir.h"
+
 namespace fs = std::filesystem;
+using namespace ramet::testing;
 
 namespace {
-
-struct TempDir {
-  fs::path path;
-  TempDir() {
-    std::string name = fs::temp_directory_path() / "ramet-cli-XXXXXX";
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path = name;
-  }
-  ~TempDir() { fs::remove_all(path); }
-};
 
 void fill(const fs::path& directory) {
   fs::create_directories(directory);
   std::ofstream(directory / "manifest") << "x";
 }
 
-size_t entries(const fs::path& directory) {
-  return static_cast<size_t>(
-      std::distance(fs::directory_iterator(directory), fs::directory_iterator()));
-}
-
 }  // namespace
 
 TEST_CASE("a committed template is at its place and nothing is left beside it") {
   const TempDir temp;
-  const fs::path target = temp.path / "deep" / "py";
+  const fs::path target = temp / "deep/py";
   {
     const auto staging = cli::Staging::create(target);
     REQUIRE(staging.ok());
@@ -54,55 +42,54 @@ TEST_CASE("a committed template is at its place and nothing is left beside it") 
 TEST_CASE("what is not committed is gone, and the target untouched") {
   const TempDir temp;
   {
-    const auto staging = cli::Staging::create(temp.path / "py");
+    const auto staging = cli::Staging::create(temp / "py");
     REQUIRE(staging.ok());
     fill((*staging)->path());
   }
-  CHECK(entries(temp.path) == 0);
+  CHECK(entries(temp.path()) == 0);
 }
 
 TEST_CASE("a target that exists, in whatever form, is refused") {
   const TempDir temp;
-  fill(temp.path / "directory");
-  std::ofstream(temp.path / "file") << "x";
-  fs::create_symlink("nowhere", temp.path / "link");
+  fill(temp / "directory");
+  std::ofstream(temp / "file") << "x";
+  fs::create_symlink("nowhere", temp / "link");
   for (const char* name : {"directory", "file", "link"}) {
-    CHECK(cli::Staging::create(temp.path / name).status().code() ==
-          absl::StatusCode::kAlreadyExists);
+    CHECK(cli::Staging::create(temp / name).status().code() == absl::StatusCode::kAlreadyExists);
   }
 }
 
 TEST_CASE("of two that build the same name the second to commit is refused") {
   const TempDir temp;
-  const auto first = cli::Staging::create(temp.path / "py");
-  const auto second = cli::Staging::create(temp.path / "py");
+  const auto first = cli::Staging::create(temp / "py");
+  const auto second = cli::Staging::create(temp / "py");
   REQUIRE((first.ok() && second.ok()));
   fill((*first)->path());
   fill((*second)->path());
   CHECK((*first)->commit().ok());
   CHECK((*second)->commit().code() == absl::StatusCode::kAlreadyExists);
-  CHECK(fs::exists(temp.path / "py" / "manifest"));
+  CHECK(fs::exists(temp / "py/manifest"));
 }
 
 TEST_CASE("what a killed process left is swept; what a living one builds is not") {
   const TempDir temp;
-  fill(temp.path / ".building-old-abcdef" / "template");
-  fill(temp.path / ".removing-old-abcdef" / "template");
-  fill(temp.path / ".other");
-  const auto living = cli::Staging::create(temp.path / "a");
+  fill(temp / ".building-old-abcdef/template");
+  fill(temp / ".removing-old-abcdef/template");
+  fill(temp / ".other");
+  const auto living = cli::Staging::create(temp / "a");
   REQUIRE(living.ok());
   fill((*living)->path());
-  const auto next = cli::Staging::create(temp.path / "b");
+  const auto next = cli::Staging::create(temp / "b");
   REQUIRE(next.ok());
-  CHECK(!fs::exists(temp.path / ".building-old-abcdef"));
-  CHECK(!fs::exists(temp.path / ".removing-old-abcdef"));
-  CHECK(fs::exists(temp.path / ".other"));
+  CHECK(!fs::exists(temp / ".building-old-abcdef"));
+  CHECK(!fs::exists(temp / ".removing-old-abcdef"));
+  CHECK(fs::exists(temp / ".other"));
   CHECK(fs::exists((*living)->path() / "manifest"));
 }
 
 TEST_CASE("discard wins against a thread that still writes") {
   const TempDir temp;
-  const auto staging = cli::Staging::create(temp.path / "py");
+  const auto staging = cli::Staging::create(temp / "py");
   REQUIRE(staging.ok());
   std::atomic<bool> stop = false;
   fs::create_directories((*staging)->path());
@@ -113,24 +100,24 @@ TEST_CASE("discard wins against a thread that still writes") {
   });
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   (*staging)->discard();
-  CHECK(entries(temp.path) == 0);
+  CHECK(entries(temp.path()) == 0);
   stop = true;
   writer.join();
 }
 
 TEST_CASE("a directory is removed whole, and one that is not there is an error") {
   const TempDir temp;
-  fill(temp.path / "py");
-  CHECK(cli::remove_directory(temp.path / "py").ok());
-  CHECK(entries(temp.path) == 0);
-  CHECK(cli::remove_directory(temp.path / "py").code() == absl::StatusCode::kNotFound);
-  CHECK(entries(temp.path) == 0);
+  fill(temp / "py");
+  CHECK(cli::remove_directory(temp / "py").ok());
+  CHECK(entries(temp.path()) == 0);
+  CHECK(cli::remove_directory(temp / "py").code() == absl::StatusCode::kNotFound);
+  CHECK(entries(temp.path()) == 0);
 }
 
 TEST_CASE("a parent that cannot be made is an error that names it") {
   const TempDir temp;
-  std::ofstream(temp.path / "file") << "x";
-  const auto staging = cli::Staging::create(temp.path / "file" / "py");
+  std::ofstream(temp / "file") << "x";
+  const auto staging = cli::Staging::create(temp / "file/py");
   REQUIRE(!staging.ok());
   CHECK(std::string(staging.status().message()).find("file") != std::string::npos);
 }

@@ -70,7 +70,7 @@ TEST_CASE("cpio(1) and check_initrd read an archive as it was meant") {
   if (std::system("command -v cpio >/dev/null") != 0) {  // NOLINT: a fixed command
     RAMET_SKIP("cpio is not installed (tests/support/setup-packages)");
   }
-  const Folder folder;
+  const TempDir folder;
   folder.write("archive", text_of(archive));
   const std::string command =
       "cd " + folder.path() + " && TZ=UTC cpio -itv --quiet -n <archive 2>&1 | tr -s ' ' >list";

@@ -1,8 +1,6 @@
-// What the tests of lib/image share: a folder that goes with the test, bytes and text, stand-ins
-// for ELF files and .xz files.
+// What the tests of lib/image share: bytes and text, stand-ins for ELF files and .xz files.
 //
 // Thread rule: on the test's own thread.
-// Invariant: a Folder's path is gone after the test, whatever happened in it.
 #ifndef RAMET_TESTS_UNIT_LIB_IMAGE_IMAGE_SUPPORT_H_
 #define RAMET_TESTS_UNIT_LIB_IMAGE_IMAGE_SUPPORT_H_
 
@@ -21,36 +19,11 @@
 
 #include <catch2/catch.hpp>
 
+#include "tests/support/temp_dir.h"
+
 namespace ramet::testing {
 
 using Bytes = std::vector<std::byte>;
-
-// A folder that goes with the test.
-class Folder {
- public:
-  Folder() {
-    std::string name = (std::filesystem::temp_directory_path() / "ramet-image-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~Folder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  const std::string& path() const { return path_; }
-  void write(const std::string& name, std::string_view content) const {
-    std::filesystem::create_directories(std::filesystem::path(path_ + "/" + name).parent_path());
-    std::ofstream(path_ + "/" + name, std::ios::binary) << content;
-  }
-  std::string read(const std::string& name) const {
-    std::ifstream file(path_ + "/" + name, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-  }
-
- private:
-  std::string path_;
-};
 
 inline Bytes bytes_of(std::string_view text) {
   const auto bytes = std::as_bytes(std::span(text));

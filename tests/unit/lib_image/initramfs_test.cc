@@ -24,7 +24,7 @@ ramet::InitramfsSpec small_spec(const Bytes& agent) {
 }
 
 // A module folder as a package has it, with depmod's files.
-void make_modules(const Folder& folder) {
+void make_modules(const TempDir& folder) {
   const std::string base = "lib/modules/6.0-test/";
   folder.write(base + "modules.dep",
                "kernel/virtio.ko:\nkernel/virtio_mmio.ko.xz: kernel/virtio.ko\n"
@@ -40,7 +40,7 @@ void make_modules(const Folder& folder) {
 }  // namespace
 
 TEST_CASE("an initramfs holds the agent as init, a console, and the modules in loading order") {
-  const Folder folder;
+  const TempDir folder;
   make_modules(folder);
   const Bytes agent = bytes_of(fake_elf("agent"));
   ramet::InitramfsSpec spec = small_spec(agent);
@@ -61,7 +61,7 @@ TEST_CASE("an initramfs holds the agent as init, a console, and the modules in l
 }
 
 TEST_CASE("an initramfs can hold a whole root") {
-  const Folder folder;
+  const TempDir folder;
   folder.write("root/bin/tool", "#!/bin/x");
   fs::permissions(folder / "root/bin/tool", fs::perms(0755));
   fs::create_symlink("bin", folder / "root/sbin");
@@ -83,7 +83,7 @@ TEST_CASE("an initramfs can hold a whole root") {
 }
 
 TEST_CASE("an initramfs without an agent, folder, module, or with a bad module is a Status") {
-  const Folder folder;
+  const TempDir folder;
   make_modules(folder);
   const Bytes agent = bytes_of(fake_elf("agent"));
   const std::string modules = folder / "lib/modules/6.0-test";
@@ -107,7 +107,7 @@ TEST_CASE("an initramfs without an agent, folder, module, or with a bad module i
 }
 
 TEST_CASE("an initramfs for a kernel with everything built in has no modules") {
-  const Folder folder;
+  const TempDir folder;
   folder.write("lib/modules/6.0-test/modules.dep", "\n");
   folder.write("lib/modules/6.0-test/modules.builtin",
                "kernel/virtio_mmio.ko\nkernel/virtio-blk.ko\nkernel/overlay.ko\n"
@@ -125,7 +125,7 @@ TEST_CASE("an initramfs for a kernel with everything built in has no modules") {
 
 TEST_CASE("a module in a compression that cannot be read is Unimplemented, naming the file") {
   for (const char* extension : {".zst", ".gz"}) {
-    const Folder folder;
+    const TempDir folder;
     make_modules(folder);
     folder.write("lib/modules/6.0-test/modules.dep", std::string("kernel/virtio_mmio.ko") +
                                                          extension + ":\nkernel/overlay.ko:\n" +

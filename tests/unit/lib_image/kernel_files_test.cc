@@ -22,7 +22,7 @@ bool says(const absl::Status& status, const std::string& text) {
 }  // namespace
 
 TEST_CASE("find_kernel takes the newest image that has modules, in either place") {
-  const Folder folder;
+  const TempDir folder;
   folder.write("boot/config-6.1", "x");
   folder.write("boot/vmlinuz-6.9", "image");
   folder.write("usr/lib/modules/6.9/modules.order", "");
@@ -41,7 +41,7 @@ TEST_CASE("find_kernel takes the newest image that has modules, in either place"
 }
 
 TEST_CASE("find_kernel that finds none says where it looked and what to do") {
-  const Folder folder;
+  const TempDir folder;
   auto status = ramet::find_kernel("", folder.path()).status();
   CHECK(status.code() == StatusCode::kNotFound);
   CHECK(says(status, folder / "boot"));
@@ -57,7 +57,7 @@ TEST_CASE("find_kernel that finds none says where it looked and what to do") {
 }
 
 TEST_CASE("find_kernel gives a named image the modules of its release, in its tree or another") {
-  const Folder folder;
+  const TempDir folder;
   folder.write("a/boot/vmlinuz-6.9", "image");
   folder.write("a/lib/modules/6.9/modules.order", "");
   fs::create_symlink("boot/vmlinuz-6.9", folder / "a/vmlinuz");
@@ -74,7 +74,7 @@ TEST_CASE("find_kernel gives a named image the modules of its release, in its tr
 }
 
 TEST_CASE("find_kernel gives an image without a release in its name the tree's only modules") {
-  const Folder folder;
+  const TempDir folder;
   folder.write("bzImage", "image");
   folder.write("tree/lib/modules/6.9/modules.order", "");
   CHECK(ramet::find_kernel(folder / "bzImage", folder / "tree")->release == "6.9");
@@ -86,7 +86,7 @@ TEST_CASE("find_kernel gives an image without a release in its name the tree's o
 }
 
 TEST_CASE("find_kernel refuses a named image that is missing, and modules of another release") {
-  const Folder folder;
+  const TempDir folder;
   CHECK(ramet::find_kernel(folder / "boot/vmlinuz-6.9", "").status().code() ==
         StatusCode::kNotFound);
   folder.write("boot/vmlinuz-6.9-ramet-test", "image");
@@ -98,7 +98,7 @@ TEST_CASE("find_kernel refuses a named image that is missing, and modules of ano
 }
 
 TEST_CASE("read_kernel_image tells missing, empty, too large and not a file apart") {
-  const Folder folder;
+  const TempDir folder;
   folder.write("kernel", "image");
   CHECK(text_of(ramet::read_kernel_image(folder / "kernel").value()) == "image");
   CHECK(ramet::read_kernel_image(folder / "none").status().code() == StatusCode::kNotFound);

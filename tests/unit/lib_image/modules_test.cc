@@ -49,7 +49,7 @@ std::vector<std::string> needs_of(const ramet::LoadableModule& module) {
 }  // namespace
 
 TEST_CASE("a module folder without modules.dep is given to depmod, which writes nothing there") {
-  const Folder folder;
+  const TempDir folder;
   folder.write("usr/lib/modules/6.0-test/modules.order", "");
   folder.write("usr/lib/modules/6.0-test/modules.builtin", "kernel/fs/ext4/ext4.ko\n");
   const auto before = ramet::list_folder(folder / "usr/lib/modules/6.0-test");
@@ -66,7 +66,7 @@ TEST_CASE("a module folder without modules.dep is given to depmod, which writes 
 }
 
 TEST_CASE("without depmod a folder without modules.dep is Unimplemented, naming the package") {
-  const Folder folder;
+  const TempDir folder;
   folder.write("lib/modules/6.0-test/modules.order", "");
   // The first look at the file system is whether the folder is there; then depmod is looked for.
   ramet::sys::FaultPlan plan(ramet::sys::Call::kStat, 2, ENOENT, true);
@@ -117,7 +117,7 @@ TEST_CASE("a package's tree as unpacked, without depmod's files, gives the same 
     if (!fs::exists(from)) {
       RAMET_SKIP(std::string(name) + " is not there (tests/support/fetch-kernels)");
     }
-    const Folder folder;
+    const TempDir folder;
     const std::string base = "lib/modules/" + fs::canonical(from).filename().string();
     fs::create_directories(folder / base);
     fs::create_directory_symlink(fs::canonical(from) / "kernel", folder / (base + "/kernel"));

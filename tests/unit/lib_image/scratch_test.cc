@@ -32,7 +32,7 @@ Bytes content_of(const ramet::UniqueFd& file, uint64_t size) {
 }  // namespace
 
 TEST_CASE("a scratch image is a sparse ext4 file without a name, the same each time") {
-  const Folder folder;
+  const TempDir folder;
   const auto file = ramet::make_scratch_image(folder.path(), kSize);
   if (file.status().code() == StatusCode::kUnimplemented) {
     RAMET_SKIP(std::string(file.status().message()));
@@ -52,7 +52,7 @@ TEST_CASE("a scratch image is a sparse ext4 file without a name, the same each t
 }
 
 TEST_CASE("e2fsck finds nothing wrong with a scratch image, whose groups need no clearing") {
-  const Folder folder;
+  const TempDir folder;
   const auto file = ramet::make_scratch_image(folder.path(), kSize);
   if (file.status().code() == StatusCode::kUnimplemented) {
     RAMET_SKIP(std::string(file.status().message()));
@@ -87,7 +87,7 @@ TEST_CASE("e2fsck finds nothing wrong with a scratch image, whose groups need no
 }
 
 TEST_CASE("a scratch image that cannot be made is a Status and leaves nothing") {
-  const Folder folder;
+  const TempDir folder;
   CHECK(ramet::make_scratch_image(folder.path(), 0).status().code() ==
         StatusCode::kInvalidArgument);
   CHECK(ramet::make_scratch_image(folder.path(), ramet::kMinScratchBytes + 1).status().code() ==
@@ -109,7 +109,7 @@ TEST_CASE("a scratch image that cannot be made is a Status and leaves nothing") 
 }
 
 TEST_CASE("a file system without O_TMPFILE gets a named file that is unlinked at once") {
-  const Folder folder;
+  const TempDir folder;
   ramet::sys::FaultPlan plan(ramet::sys::Call::kOpen, 1, EOPNOTSUPP);
   plan.arm();
   const auto file = ramet::make_scratch_image(folder.path(), ramet::kMinScratchBytes);
@@ -122,7 +122,7 @@ TEST_CASE("a file system without O_TMPFILE gets a named file that is unlinked at
 }
 
 TEST_CASE("without mke2fs a scratch image is Unimplemented, naming the package") {
-  const Folder folder;
+  const TempDir folder;
   // access(2) is how the program is looked for.
   ramet::sys::FaultPlan plan(ramet::sys::Call::kStat, 1, ENOENT, true);
   plan.arm();

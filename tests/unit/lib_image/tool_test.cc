@@ -46,7 +46,7 @@ TEST_CASE("run_tool ends a program that closed its output and goes on") {
 }
 
 TEST_CASE("run_tool gives the program an empty input, an empty signal mask and one descriptor") {
-  const Folder folder;
+  const TempDir folder;
   folder.write("file", "inherited\n");
   const auto fd = ramet::sys::open(folder / "file", 0);
   REQUIRE(fd.ok());
@@ -97,7 +97,7 @@ TEST_CASE("run_tool: every call that fails is a Status and leaves no descriptor"
 }
 
 TEST_CASE("reading refuses folders, and files over the limit") {
-  const Folder folder;
+  const TempDir folder;
   folder.write("file", "12345");
   CHECK(ramet::read_text_file(folder / "file", 5).value() == "12345");
   CHECK(ramet::read_whole_file(folder / "file", 4).status().code() ==

@@ -8,6 +8,7 @@
 #include "tests/unit/lib_store/store_support.h"
 #include "vmm/base/fault_plan.h"
 #include "vmm/base/syscall.h"
+#include "vmm/base/unnamed_file.h"
 #include "vmm/state/codec.h"
 
 using namespace ramet;
@@ -25,7 +26,7 @@ using Stack = std::shared_ptr<const block::LayerStack>;
 // A stack with one more layer, whose blocks `runs` are filled with `seed`.
 Stack with_layer(const Stack& below, const std::vector<BlockRun>& runs, uint8_t seed,
                  const TempDir& folder) {
-  auto file = block::create_unnamed_file(folder.path(), kSize);
+  auto file = create_unnamed_file(folder.path(), kSize);
   REQUIRE(file.ok());
   const std::vector<std::byte> bytes(kBlockBytes, std::byte{seed});
   for (const BlockRun& run : runs) {

@@ -13,6 +13,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/support/skip.h"
+#include "tests/support/temp_dir.h"
 #include "vmm/arch/x86_64/acpi.h"
 
 namespace x86 = ramet::x86;
@@ -20,35 +21,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "ramet-iasl-XXXXXX").string();
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-std::string read_file(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
-}
-
 // Runs iasl in `folder`; its output.
 std::string iasl(const fs::path& folder, const std::string& arguments) {
   const std::string command = "cd " + folder.string() + " && iasl " + arguments + " >log 2>&1";
   const int status = std::system(command.c_str());  // NOLINT(concurrency-mt-unsafe)
-  const std::string log = read_file(folder / "log");
+  const std::string log = ramet::testing::read_file(folder / "log");
   INFO(log);
   CHECK(status == 0);
   return log;
@@ -75,12 +52,12 @@ std::string without_compiler_stamp(std::string table) {
 
 // -oa: no optimizations, which would shorten absolute paths.
 std::string round_trip(const std::string& table, std::string* log, std::string* source) {
-  const TemporaryFolder folder;
-  std::ofstream(folder.path() / "table.dat", std::ios::binary) << table;
+  const ramet::testing::TempDir folder;
+  folder.write("table.dat", table);
   *log = iasl(folder.path(), "-d table.dat");
-  *source = read_file(folder.path() / "table.dsl");
+  *source = folder.read("table.dsl");
   *log += iasl(folder.path(), "-oa -p again table.dsl");
-  return read_file(folder.path() / "again.aml");
+  return folder.read("again.aml");
 }
 
 }  // namespace

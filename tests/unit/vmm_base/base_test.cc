@@ -9,11 +9,13 @@
 
 #include <catch2/catch.hpp>
 
+#include "tests/support/temp_dir.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
 #include "vmm/base/syscall.h"
 #include "vmm/base/thread.h"
+#include "vmm/base/unnamed_file.h"
 
 using ramet::sys::Call;
 using ramet::sys::FaultPlan;
@@ -100,4 +102,38 @@ TEST_CASE("rate-limited logging lets a burst through and counts the rest") {
   }
   CHECK(lines < 100);
   CHECK(sink.suppressed() == static_cast<uint64_t>(1000 - lines));
+}
+
+TEST_CASE("a file without a name is made with and without O_TMPFILE, and leaves no entry") {
+  const ramet::testing::TempDir folder;
+  for (const int tmpfile_error : {0, EOPNOTSUPP, EISDIR}) {
+    FaultPlan plan(Call::kOpen, 1, tmpfile_error);
+    if (tmpfile_error != 0) {
+      plan.arm();
+    }
+    const auto file = ramet::create_unnamed_file(folder.path(), 8192);
+    plan.disarm();
+    INFO("O_TMPFILE fails with errno " << tmpfile_error);
+    REQUIRE(file.ok());
+    CHECK(*ramet::sys::file_size(file->get(), "it") == 8192);
+    CHECK(folder.entries() == 0);
+  }
+}
+
+TEST_CASE("a file without a name that cannot be made is a Status with its folder") {
+  const ramet::testing::TempDir folder;
+  const auto missing = ramet::create_unnamed_file(folder / "nothing", 1);
+  CHECK(missing.status().code() == absl::StatusCode::kNotFound);
+  CHECK(std::string(missing.status().message()).find(folder / "nothing") != std::string::npos);
+  FaultPlan full(Call::kFtruncate, 1, EFBIG);
+  full.arm();
+  CHECK(ramet::create_unnamed_file(folder.path(), 1).status().code() ==
+        absl::StatusCode::kResourceExhausted);
+}
+
+TEST_CASE("what a user can put right is no INTERNAL error") {
+  CHECK(ramet::errno_status(EROFS, "x").code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(ramet::errno_status(ENOTDIR, "x").code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(ramet::errno_status(ELOOP, "x").code() == absl::StatusCode::kInvalidArgument);
+  CHECK(ramet::errno_status(EEXIST, "x").code() == absl::StatusCode::kAlreadyExists);
 }

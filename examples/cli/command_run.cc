@@ -30,7 +30,8 @@ sandbox::ExecOptions exec_options(const Context& context, bool& output_lost) {
   const Arguments& arguments = context.arguments;
   sandbox::ExecOptions options;
   if (!arguments.env.empty()) {
-    options.env = guest_environment(arguments.env, environment_variable);
+    options.env =
+        guest_environment(sandbox::default_environment(), arguments.env, environment_variable);
   }
   if (!arguments.cwd.empty()) {
     options.cwd = arguments.cwd;

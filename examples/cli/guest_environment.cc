@@ -21,14 +21,10 @@ void set(std::vector<std::string>& environment, std::string variable) {
 
 }  // namespace
 
-std::vector<std::string> guest_environment(const std::vector<std::string>& given,
+std::vector<std::string> guest_environment(std::vector<std::string> base,
+                                           const std::vector<std::string>& given,
                                            const Environment& host) {
-  std::vector<std::string> out = {
-      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-      "HOME=/root",
-      "LANG=C.UTF-8",
-      "TERM=dumb",
-  };
+  std::vector<std::string> out = std::move(base);
   for (const std::string& variable : given) {
     if (variable.find('=') != std::string::npos) {
       set(out, variable);

@@ -12,9 +12,10 @@
 
 namespace cli {
 
-// PATH, HOME, LANG and TERM with plain values, overridden and added to by `given`: NAME=VALUE, or
-// NAME to take the host's value (left out when the host has none).
-std::vector<std::string> guest_environment(const std::vector<std::string>& given,
+// `base`, overridden and added to by `given`: NAME=VALUE, or NAME to take the host's value (left
+// out when the host has none).
+std::vector<std::string> guest_environment(std::vector<std::string> base,
+                                           const std::vector<std::string>& given,
                                            const Environment& host);
 
 }  // namespace cli

@@ -15,6 +15,8 @@
 #include <string_view>
 #include <vector>
 
+#include <ramet/export.h>
+
 namespace sandbox {
 
 class Engine;
@@ -88,7 +90,7 @@ struct ForkOptions {
 };
 
 struct ExecOptions {
-  // Environment: NAME=value. None: PATH, HOME, LANG and TERM with plain values.
+  // Environment: NAME=value. None: default_environment().
   std::optional<std::vector<std::string>> env = {};
   // Working directory in the guest.
   std::string cwd = "/";
@@ -107,6 +109,9 @@ struct ExecOptions {
   // Then the command's whole process group is killed. 0: no limit.
   std::chrono::milliseconds timeout = std::chrono::seconds(60);
 };
+
+// PATH, HOME, LANG and TERM with plain values. From any thread.
+RAMET_EXPORT std::vector<std::string> default_environment();
 
 }  // namespace sandbox
 

@@ -11,6 +11,9 @@
 #include "lib/core/template_builder.h"
 
 namespace sandbox {
+
+std::vector<std::string> default_environment() { return ramet::default_environment(); }
+
 namespace {
 
 ramet::OutputSink to_sink(const std::function<void(std::string_view)>& callback) {

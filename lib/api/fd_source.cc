@@ -3,11 +3,18 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "vmm/base/syscall.h"
 
 namespace sandbox {
+namespace {
+
+// The stop wakes the wait at once; should even that call fail, it ends by itself.
+constexpr int kLookAgainMs = 1000;
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<FdSource>> FdSource::create(int fd) {
   std::unique_ptr<FdSource> source(new FdSource(fd));
@@ -55,11 +62,11 @@ absl::StatusOr<ramet::IoResult> FdSource::try_read(std::span<std::byte> into) {
 
 absl::StatusOr<ramet::sys::Result> FdSource::wait_and_read() {
   std::array<pollfd, 2> fds = {pollfd{fd_, POLLIN, 0}, pollfd{stop_.get(), POLLIN, 0}};
-  RAMET_RETURN_IF_ERROR(ramet::sys::poll(fds, -1).status("wait for standard input"));
+  RAMET_RETURN_IF_ERROR(ramet::sys::poll(fds, kLookAgainMs).status("wait for standard input"));
   if (fds[1].revents != 0) {
     return absl::CancelledError("no more input is wanted");
   }
-  return ramet::sys::read(fd_, buffer_);
+  return fds[0].revents == 0 ? ramet::sys::Result{-1, EAGAIN} : ramet::sys::read(fd_, buffer_);
 }
 
 void FdSource::body() {
@@ -80,8 +87,9 @@ void FdSource::body() {
     at_end_ = got.ok() && got->ok() && got->value == 0;
     error_ = got.ok() ? got->status("read standard input") : got.status();
     if (got.ok() && got->error == EAGAIN) {
-      // A descriptor that somebody else made non-blocking and read empty: only early.
+      // Nothing yet; or a descriptor that somebody else made non-blocking and read empty.
       error_ = absl::OkStatus();
+      continue;
     }
     if (wake_) {
       wake_();

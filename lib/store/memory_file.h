@@ -23,7 +23,8 @@ StatusOr<Section> save_memory(const MemoryImage& memory, const std::string& dire
 StatusOr<std::shared_ptr<const MemoryImage>> load_memory(std::span<const Section> sections,
                                                          const std::string& directory);
 
-// `extents` with gaps closed, the smallest first, until there are at most `limit`.
+// `extents` with gaps closed, the smallest first, until there are at most `limit`
+// (1 or more).
 std::vector<Extent> coalesce(std::vector<Extent> extents, size_t limit);
 
 }  // namespace ramet

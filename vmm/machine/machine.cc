@@ -177,12 +177,22 @@ Status Machine::with_vcpu(uint32_t vcpu, const std::function<Status(Vcpu&)>& fun
   return vcpus_[vcpu]->call(function);
 }
 
-Status Machine::resume() {
+Status Machine::refuse_ended(const char* what) const {
   if (const auto ended = end()) {
-    return absl::FailedPreconditionError("resume a machine that has ended: " + ended->detail);
+    return absl::FailedPreconditionError(
+        absl::StrCat(what, " a machine that has ended: ", ended->detail));
   }
+  return Status();
+}
+
+Status Machine::resume() {
+  RAMET_RETURN_IF_ERROR(refuse_ended("resume"));
   for (const auto& vcpu : vcpus_) {
-    RAMET_RETURN_IF_ERROR(vcpu->resume());
+    if (Status resumed = vcpu->resume(); !resumed.ok()) {
+      // It has ended since, and knows better why.
+      RAMET_RETURN_IF_ERROR(refuse_ended("resume"));
+      return resumed;
+    }
   }
   return Status();
 }
@@ -194,10 +204,7 @@ Status Machine::pause() {
   for (const auto& vcpu : vcpus_) {
     vcpu->wait_paused();
   }
-  if (const auto ended = end()) {
-    return absl::FailedPreconditionError("pause a machine that has ended: " + ended->detail);
-  }
-  return Status();
+  return refuse_ended("pause");
 }
 
 void Machine::stop() {

@@ -89,8 +89,9 @@ class Machine {
   std::optional<MachineEnd> end() const;
   // Waits for the end until `deadline_ns` on CLOCK_MONOTONIC (0: for ever).
   std::optional<MachineEnd> wait_end(uint64_t deadline_ns) const;
-  // `function` is called once, on a thread of Ramet, as soon as the machine has ended; at once when
-  // it has already.
+  // `function` is called once, as soon as the machine has ended: on a vCPU's thread, or on that of
+  // stop() or request_end(); at once when it has already. It must not wait for the machine's
+  // threads.
   void on_end(std::function<void(const MachineEnd&)> function);
 
   uint32_t vcpus() const { return static_cast<uint32_t>(vcpus_.size()); }
@@ -130,6 +131,7 @@ class Machine {
   StatusOr<std::vector<std::unique_ptr<Vcpu>>> make_vcpus(uint32_t count);
   Status check_cpuid(const Vcpu& vcpu, std::span<const x86::CpuidEntry> asked);
   void finish(MachineEnd end, bool tell);
+  Status refuse_ended(const char* what) const;
   Status start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus);
 
   const std::shared_ptr<const Kvm> kvm_;

@@ -151,6 +151,17 @@ TEST_CASE("a full buffer that nobody reads does not hold the destruction up") {
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
 }
 
+TEST_CASE("a source is destroyed although the call that would stop its wait fails") {
+  Pipe pipe;
+  auto source = make(pipe.read_end.get());
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  ramet::sys::FaultPlan plan(ramet::sys::Call::kWrite, 1, EIO);
+  plan.arm();
+  source.reset();
+  plan.disarm();
+  CHECK(plan.fired());
+}
+
 TEST_CASE("an empty file is an end, a bad descriptor and a folder are errors") {
   const ramet::UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   const auto empty = make(null.get());

@@ -198,3 +198,22 @@ TEST_CASE("a template from another vendor or family is refused by name") {
   std::vector<CpuidEntry> vendor_only = {leaf(0)};
   CHECK(!ramet::x86::check_compatible(vendor_only, everything()).ok());
 }
+
+TEST_CASE("a template with wider physical addresses than the host's is refused with both widths") {
+  const auto with_width = [](uint32_t bits) {
+    auto entries = everything();
+    std::erase_if(entries, [](const CpuidEntry& entry) { return entry.function == 0x80000008; });
+    CpuidEntry sizes = leaf(0x80000008);
+    sizes.eax = 0x3000 | bits;
+    entries.push_back(sizes);
+    return entries;
+  };
+  const auto policy = ramet::x86::baseline(with_width(48), {});
+  CHECK(ramet::x86::check_compatible(policy, with_width(48)).ok());
+  CHECK(ramet::x86::check_compatible(policy, with_width(52)).ok());
+  const auto narrower = ramet::x86::check_compatible(policy, with_width(46));
+  CHECK(narrower.code() == absl::StatusCode::kFailedPrecondition);
+  const std::string message(narrower.message());
+  CHECK(message.find("48 bits") != std::string::npos);
+  CHECK(message.find("has 46") != std::string::npos);
+}

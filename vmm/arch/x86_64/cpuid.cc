@@ -195,6 +195,13 @@ void personalize(CpuidEntry* entry, uint32_t vcpu, uint32_t vcpus) {
   }
 }
 
+// CPUID leaf 80000008H, EAX bits 7 to 0 (Intel SDM 2A, CPUID; AMD APM 3, E.4.7); 36 without the
+// leaf, as with PAE.
+uint32_t physical_address_bits(std::span<const CpuidEntry> entries) {
+  const CpuidEntry* const sizes = find(entries, 0x80000008, 0);
+  return sizes == nullptr ? 36 : sizes->eax & 0xff;
+}
+
 }  // namespace
 
 std::vector<CpuidEntry> baseline(std::span<const CpuidEntry> supported, const CpuidFacts& facts) {
@@ -253,6 +260,14 @@ Status check_compatible(std::span<const CpuidEntry> policy, std::span<const Cpui
     return absl::FailedPreconditionError(
         "the template uses CPU features that this host lacks (" + missing +
         "); build it anew on this host, or move it to a host with them");
+  }
+  const uint32_t its_width = physical_address_bits(policy);
+  const uint32_t our_width = physical_address_bits(supported);
+  if (its_width > our_width) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "the template was made on a CPU with %d bits of physical address, this host's has %d; "
+        "build it anew on this host",
+        its_width, our_width));
   }
   return Status();
 }

@@ -43,8 +43,8 @@ std::vector<CpuidEntry> baseline(std::span<const CpuidEntry> supported, const Cp
 std::vector<CpuidEntry> for_vcpu(std::span<const CpuidEntry> policy, uint32_t vcpu, uint32_t vcpus);
 
 // FailedPrecondition, naming leaf, register and bits, when `policy` has a feature bit that
-// `supported` lacks or was made on a CPU of another vendor or family: the check before any KVM call
-// of a restore.
+// `supported` lacks, or was made on a CPU of another vendor or family or with wider physical
+// addresses: the check before any KVM call of a restore.
 Status check_compatible(std::span<const CpuidEntry> policy, std::span<const CpuidEntry> supported);
 
 // The feature bits that came back set although `asked` had them clear: "leaf 7.0 ebx bit 16", empty

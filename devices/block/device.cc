@@ -90,7 +90,7 @@ Status BlockDevice::activate(virtio::Activation activation) {
   if (activation.queues.size() != 1 || !activation.queues[0]) {
     return absl::FailedPreconditionError("block device: activated without its queue");
   }
-  queue_ = std::move(activation.queues[0]);
+  queue_ = activation.queues[0];
   events_ = activation.events;
   failed_ = false;
   return Status();
@@ -147,7 +147,7 @@ StatusOr<bool> BlockDevice::take_next(uint64_t* inline_bytes) {
   return true;
 }
 
-void BlockDevice::run_job(std::shared_ptr<Request> request) {
+void BlockDevice::run_job(const std::shared_ptr<Request>& request) {
   const auto written = execute_request(request.get(), context());
   const std::lock_guard lock(mutex_);
   --jobs_;

@@ -74,7 +74,7 @@ class BlockDevice final : public virtio::VirtioDevice {
   void fail(const Status& why);
   void wait_for_jobs(std::unique_lock<std::mutex>* lock);
 
-  void run_job(std::shared_ptr<Request> request);
+  void run_job(const std::shared_ptr<Request>& request);
   ExecuteContext context() { return {backend_.get(), &id_, &metrics_}; }
 
   const std::unique_ptr<Backend> backend_;

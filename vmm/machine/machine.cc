@@ -159,7 +159,7 @@ Status Machine::start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus) {
   for (auto& vcpu : vcpus) {
     RAMET_ASSIGN_OR_RETURN(
         auto thread, VcpuThread::start(std::move(vcpu), handler_,
-                                       [this](MachineEnd end) { request_end(std::move(end)); }));
+                                       [this](const MachineEnd& end) { request_end(end); }));
     vcpus_.push_back(std::move(thread));
   }
   return Status();
@@ -214,11 +214,11 @@ void Machine::stop() {
   }
 }
 
-void Machine::request_end(MachineEnd end) { finish(std::move(end), true); }
+void Machine::request_end(const MachineEnd& end) { finish(end, true); }
 
-void Machine::abandon(MachineEnd end) { finish(std::move(end), false); }
+void Machine::abandon(const MachineEnd& end) { finish(end, false); }
 
-void Machine::finish(MachineEnd end, bool tell) {
+void Machine::finish(const MachineEnd& end, bool tell) {
   std::vector<std::function<void(const MachineEnd&)>> listeners;
   {
     const std::lock_guard lock(mutex_);

@@ -77,10 +77,10 @@ class Machine {
   void stop();
   // Ends the machine with this reason without waiting; for devices, on a vCPU thread (power off,
   // reset).
-  void request_end(MachineEnd end);
+  void request_end(const MachineEnd& end);
   // The same, for the machine's owner: its on_end() listeners are dropped, not called. Never
   // blocks.
-  void abandon(MachineEnd end);
+  void abandon(const MachineEnd& end);
 
   // While paused.
   StatusOr<MachineState> save();
@@ -130,7 +130,7 @@ class Machine {
   Status make_ioapic(std::unique_ptr<x86::Ioapic> ioapic);
   StatusOr<std::vector<std::unique_ptr<Vcpu>>> make_vcpus(uint32_t count);
   Status check_cpuid(const Vcpu& vcpu, std::span<const x86::CpuidEntry> asked);
-  void finish(MachineEnd end, bool tell);
+  void finish(const MachineEnd& end, bool tell);
   Status refuse_ended(const char* what) const;
   Status start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus);
 

@@ -5,7 +5,7 @@
 // Invariant: parse_sections() accepts exactly what encode_sections() writes; its allocations are
 // bounded by the input.
 //
-// Layout, little-endian (docs/snapshot-format.md):
+// Layout, little-endian (what it is for: docs/adr/0005-*.md):
 //   8 bytes  magic "RAMETVMS"
 //   u16      format version (kFormatVersion)
 //   u16      architecture (1 = x86_64)

@@ -73,6 +73,24 @@ TEST_CASE("Debian's 6.1 cloud kernel boots with 2 vCPUs and its fork answers") {
   }
 }
 
+TEST_CASE("a guest without a root file system is nothing but the agent, and forks") {
+  RAMET_NEED_GUEST();
+  sandbox::TemplateOptions options = small_guest("cloud-6.12");
+  options.rootfs.clear();
+  const auto made = sandbox::Template::build(options);
+  RAMET_REQUIRE_OK(made);
+  auto box = sandbox::fork(*made);
+  RAMET_REQUIRE_OK(box);
+  const auto missing = box->exec({"sh", "-c", "true"});
+  RAMET_REQUIRE_OK(missing);
+  CHECK(missing->exit_code == 127);
+  // The agent refuses to be an /init that is not process 1.
+  const auto agent = box->exec({"/init"});
+  RAMET_REQUIRE_OK(agent);
+  CHECK(agent->exit_code == 1);
+  CHECK(agent->stderr_data.find("does nothing elsewhere") != std::string::npos);
+}
+
 TEST_CASE("a kernel that is no kernel is refused with what was found in it") {
   RAMET_NEED_GUEST();
   sandbox::TemplateOptions options = small_guest("cloud-6.12");

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <vector>
 
 #include "bench/floor.h"
@@ -31,7 +30,7 @@ constexpr Phase kPhases[] = {
 };
 
 int fail(const FloorResult& result) {
-  std::fprintf(stderr, "floor: %s: %s\n", result.failed, std::strerror(result.error));
+  std::fprintf(stderr, "floor: %s: errno %d\n", result.failed, result.error);
   return 1;
 }
 
@@ -60,6 +59,7 @@ int main(int argc, char** argv) {
               static_cast<unsigned long long>(mebibytes), "", "p50", "p99");
   for (const Phase& phase : kPhases) {
     std::vector<uint64_t> ns;
+    ns.reserve(results.size());
     for (const FloorResult& result : results) {
       ns.push_back(result.*phase.ns);
     }

@@ -57,7 +57,7 @@ StatusOr<std::unique_ptr<VsockStream>> VsockHost::accept(uint32_t host_port, uin
   return std::make_unique<VsockStream>(core_, std::move(connection));
 }
 
-void VsockHost::shutdown_all(Status reason) {
+void VsockHost::shutdown_all(const Status& reason) {
   const Core::Lock lock = core_->lock();
   core_->end(reason);
 }

@@ -37,7 +37,7 @@ class VsockHost {
 
   // The machine is dead or being killed: wakes every waiter with `reason` (not OK; Cancelled says
   // it best) and fails every later call with it. The first call's reason stays.
-  void shutdown_all(Status reason);
+  void shutdown_all(const Status& reason);
 
   VsockMetrics metrics() const;
 

@@ -36,6 +36,7 @@ class StdinSource {
   virtual StatusOr<IoResult> try_read(std::span<std::byte> into) = 0;
   // Before the first read, with what to call when there is more after kWouldBlock, from any thread;
   // and, with an empty function, when nothing may be called any more.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): overrides keep it
   virtual void attach(std::function<void()> /*wake*/) {}
 };
 

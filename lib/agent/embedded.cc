@@ -1,8 +1,10 @@
 #include "lib/agent/embedded.h"
 
 // embedded_agent.S
+// NOLINTBEGIN(readability-identifier-naming): symbols of the assembler
 extern "C" const std::byte ramet_embedded_agent_start[];
 extern "C" const std::byte ramet_embedded_agent_end[];
+// NOLINTEND(readability-identifier-naming)
 
 namespace ramet {
 

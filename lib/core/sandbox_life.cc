@@ -83,7 +83,7 @@ Status SandboxLife::resume() {
   return end_reason_;
 }
 
-void SandboxLife::poison(Status reason) {
+void SandboxLife::poison(const Status& reason) {
   {
     const std::lock_guard lock(mutex_);
     if (state_ == SandboxState::kPoisoned || state_ == SandboxState::kGone) {
@@ -93,10 +93,10 @@ void SandboxLife::poison(Status reason) {
     end_reason_ = reason;
     instance_->machine().abandon({EndReason::kStopped, "poisoned"});
   }
-  vsock_.shutdown_all(std::move(reason));
+  vsock_.shutdown_all(reason);
 }
 
-void SandboxLife::finish(Status reason) {
+void SandboxLife::finish(const Status& reason) {
   {
     const std::lock_guard lock(mutex_);
     if (state_ == SandboxState::kGone) {
@@ -108,7 +108,7 @@ void SandboxLife::finish(Status reason) {
     }
     reap_locked();
   }
-  vsock_.shutdown_all(std::move(reason));
+  vsock_.shutdown_all(reason);
 }
 
 void SandboxLife::reap_locked() {

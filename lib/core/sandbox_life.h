@@ -50,9 +50,9 @@ class SandboxLife : public std::enable_shared_from_this<SandboxLife> {
   Status pause();
   Status resume();
   // To Gone, from any state; the first reason stays.
-  void finish(Status reason);
+  void finish(const Status& reason);
   // To Poisoned: the vCPUs stop, and nothing but finish() is legal.
-  void poison(Status reason);
+  void poison(const Status& reason);
   // FailedPrecondition unless Gone, DeadlineExceeded at `deadline_ns`.
   Status wait_gone(uint64_t deadline_ns);
 

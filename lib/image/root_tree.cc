@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
 #include "lib/image/files.h"
@@ -42,7 +43,7 @@ Status add_folder_content(CpioWriter& writer, const std::string& folder, const s
   }
   RAMET_ASSIGN_OR_RETURN(const auto names, list_folder(folder));
   for (const std::string& name : names) {
-    RAMET_RETURN_IF_ERROR(add_entry(writer, folder + "/" + name, inside + name, depth));
+    RAMET_RETURN_IF_ERROR(add_entry(writer, absl::StrCat(folder, "/", name), inside + name, depth));
   }
   return Status();
 }

@@ -58,7 +58,7 @@ Status DirectoryWriter::commit() {
   RAMET_ASSIGN_OR_RETURN(const UniqueFd parent, open_directory(parent_));
   RAMET_RETURN_IF_ERROR(sys::fsync(written.get(), "sync directory " + temporary_));
   RAMET_RETURN_IF_ERROR(sys::rename_no_replace(temporary_, path_));
-  const Status synced = sys::fsync(parent.get(), "sync directory " + parent_);
+  Status synced = sys::fsync(parent.get(), "sync directory " + parent_);
   // An error says that nothing is there: the destructor removes what has its old name again.
   committed_ = synced.ok() || !sys::rename_no_replace(path_, temporary_).ok();
   return synced;

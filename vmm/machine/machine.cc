@@ -157,9 +157,9 @@ Status Machine::check_cpuid(const Vcpu& vcpu, std::span<const x86::CpuidEntry> a
 
 Status Machine::start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus) {
   for (auto& vcpu : vcpus) {
-    RAMET_ASSIGN_OR_RETURN(
-        auto thread, VcpuThread::start(std::move(vcpu), handler_,
-                                       [this](const MachineEnd& end) { request_end(end); }));
+    RAMET_ASSIGN_OR_RETURN(auto thread,
+                           VcpuThread::start(std::move(vcpu), handler_,
+                                             [this](const MachineEnd& end) { request_end(end); }));
     vcpus_.push_back(std::move(thread));
   }
   return Status();

@@ -16,7 +16,9 @@ Status SandboxMachine::start(const wire::Reseed& reseed, uint64_t deadline_ns) {
   // The request waits in the device, so that the guest's first instructions already find it.
   RAMET_ASSIGN_OR_RETURN(auto stream, vsock_.start_connect(wire::kAgentPort));
   AgentClient client(std::make_unique<VsockByteStream>(std::move(stream)));
-  RAMET_RETURN_IF_ERROR(life_->start());
+  if (const Status status = life_->start(); !status.ok()) {
+    return judge(status);
+  }
   if (const Status status = client.reseed(reseed, deadline_ns); !status.ok()) {
     const auto why = absl::IsDeadlineExceeded(status) ? reason::kGuestHung : reason::kReseedFailed;
     return annotate(judge(with_reason(status, why)),

@@ -77,10 +77,10 @@ TEST_CASE("an edge on an IOAPIC pin reaches the guest's handler, awake or asleep
 
 TEST_CASE("edges on a masked pin stay pending as one, which fires when the guest unmasks it") {
   RAMET_NEED_KVM(kvm);
+  std::atomic<uint64_t> answer{kAnswerSpin};  // before the box, whose guest asks to the end
   auto box = irq_box(kvm, 5, true);
   REQUIRE(box.ok());
   box->ports->count_only();
-  std::atomic<uint64_t> answer{kAnswerSpin};
   box->ports->set_answer([&](const Access&) { return answer.load(); });
   REQUIRE(box->machine->resume().ok());
   REQUIRE(box->ports->wait_writes(kPortData - kPortBase, 1));
@@ -166,9 +166,9 @@ TEST_CASE("an edge pending behind a mask at the save fires in the fork when it u
 TEST_CASE(
     "an interrupt that KVM does not take ends the machine as a host error, on a vCPU's thread") {
   RAMET_NEED_KVM(kvm);
+  std::atomic<bool> told_on_other_thread{false};
   auto box = sleeping_box(kvm);
   REQUIRE(box.ok());
-  std::atomic<bool> told_on_other_thread{false};
   box->machine->on_end([&, caller = std::this_thread::get_id()](const MachineEnd&) {
     told_on_other_thread = std::this_thread::get_id() != caller;
   });

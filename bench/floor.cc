@@ -14,6 +14,7 @@
 
 // Before Linux 6.6 this macro gives structures with a flexible array another size in C++ than in C.
 #undef __DECLARE_FLEX_ARRAY
+// NOLINTNEXTLINE(bugprone-reserved-identifier): the kernel's own name
 #define __DECLARE_FLEX_ARRAY(type, name) type name[]
 #include <linux/kvm.h>
 static_assert(sizeof(kvm_cpuid2) == 8 && sizeof(kvm_msrs) == 8);

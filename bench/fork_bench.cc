@@ -155,7 +155,8 @@ int run(const Options& options) {
 }  // namespace
 }  // namespace ramet::bench
 
-int main(int argc, char** argv) {
+// An exception of CLI11 or of the standard library may end a bench.
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape)
   ramet::bench::Options options;
   CLI::App app("The five clocks of a fork beside the raw floor, alternating in one run.");
   app.add_option("--guest", options.guest, "small: a few instructions, any KVM; linux: with agent")

@@ -43,8 +43,7 @@ std::string mount_kernel_filesystems() {
     if (::mount(row.type, row.target, row.type, row.flags, row.data) == 0 || errno == EBUSY) {
       continue;
     }
-    const std::string trouble =
-        errno_text(std::string("mount ") + row.type + " on " + row.target, errno);
+    std::string trouble = errno_text(std::string("mount ") + row.type + " on " + row.target, errno);
     if (row.needed) {
       return trouble;
     }
@@ -87,7 +86,7 @@ std::string load_modules() {
       continue;
     }
     const std::string file(path);
-    const std::string trouble = load_module(file);
+    std::string trouble = load_module(file);
     if (!trouble.empty() && !may_fail) {
       return trouble;
     }

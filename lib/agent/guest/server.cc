@@ -28,7 +28,7 @@ std::string Server::open(UniqueFd listener) {
   sigset_t child;
   ::sigemptyset(&child);
   ::sigaddset(&child, SIGCHLD);
-  ::sigprocmask(SIG_BLOCK, &child, nullptr);
+  ::pthread_sigmask(SIG_BLOCK, &child, nullptr);
   signals_ = UniqueFd(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!loop_.open() || !signals_.valid() ||
       !listener_watch_.start(loop_, listener_.get(), EPOLLIN, [this](uint32_t) { accept_one(); }) ||

@@ -78,7 +78,7 @@ absl::StatusOr<Template> Template::load(const std::string& directory, LoadOption
   const auto& internal = engine->impl()->engine;
   RAMET_ASSIGN_OR_RETURN(
       auto data, ramet::load_template({.directory = directory,
-                                       .rootfs = options.rootfs,
+                                       .rootfs = std::move(options.rootfs),
                                        .scratch_directory = internal->scratch_directory()}));
   RAMET_RETURN_IF_ERROR(ramet::check_fits(*internal, *data));
   return Template(make_impl(std::move(data), std::move(engine)));

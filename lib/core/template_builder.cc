@@ -284,11 +284,9 @@ Status check_fits(const Engine& engine, const TemplateData& data) {
       reason::kIncompatible);
 }
 
-const std::vector<std::string>& default_environment() {
-  static const auto* const kDefault = new std::vector<std::string>{
-      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
-      "LANG=C.UTF-8", "TERM=dumb"};
-  return *kDefault;
+std::vector<std::string> default_environment() {
+  return {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
+          "LANG=C.UTF-8", "TERM=dumb"};
 }
 
 }  // namespace ramet

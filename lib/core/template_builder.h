@@ -41,7 +41,7 @@ StatusOr<std::shared_ptr<const TemplateData>> build_template(Engine* engine, Bui
 Status check_fits(const Engine& engine, const TemplateData& data);
 
 // The environment of a command that brings none.
-const std::vector<std::string>& default_environment();
+std::vector<std::string> default_environment();
 
 }  // namespace ramet
 

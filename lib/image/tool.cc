@@ -72,6 +72,7 @@ StatusOr<Pipe> make_pipe() {
 // execve's char* are not written to.
 std::vector<char*> pointers(std::vector<std::string>& strings) {
   std::vector<char*> result;
+  result.reserve(strings.size() + 1);
   for (std::string& string : strings) {
     result.push_back(string.data());
   }

@@ -148,6 +148,7 @@ StatusOr<std::shared_ptr<const MemoryImage>> load_memory(std::span<const Section
   uint64_t size = 0;
   RAMET_ASSIGN_OR_RETURN(const auto stored, decode(section->bytes, &size));
   std::vector<Extent> extents;
+  extents.reserve(stored.size());
   uint64_t total = 0;
   for (const StoredExtent& row : stored) {
     extents.push_back(row.extent);

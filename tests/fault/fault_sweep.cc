@@ -64,13 +64,16 @@ Fault::Fault(sys::Call call, uint64_t n, int error)
   plan_->arm();
 }
 
-void run_sweep(const Sweep& sweep, const Steps& steps) {
+uint64_t run_sweep(const Sweep& sweep, const Steps& steps) {
+  uint64_t failed = 0;
   for (uint64_t n = 1; n <= sweep.last; n += n < sweep.dense ? 1 : 1 + n / 8) {
     REQUIRE(n < kNoMore);
     if (!run_once(sweep, steps, n)) {
-      return;
+      break;
     }
+    ++failed;
   }
+  return failed;
 }
 
 void check_fork_works() {

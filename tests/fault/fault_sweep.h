@@ -51,13 +51,14 @@ struct Sweep {
 // Runs `prepare` without and `operation` with a plan, for n = 1, 2, ... until the plan does not
 // fire any more, with EIO, ENOMEM and EMFILE by turns. After each, `clean_up`; then the process
 // must have as many descriptors and threads as before `prepare`. An operation in which nothing
-// failed must succeed.
+// failed must succeed. Returns in how many operations something failed: 0 when the operation never
+// makes such a call, and the sweep has shown nothing.
 struct Steps {
   std::function<void()> prepare = [] {};
   std::function<absl::Status()> operation;
   std::function<void()> clean_up = [] {};
 };
-void run_sweep(const Sweep& sweep, const Steps& steps);
+uint64_t run_sweep(const Sweep& sweep, const Steps& steps);
 
 // A new fork of shared_template() answers.
 void check_fork_works();

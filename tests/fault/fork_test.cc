@@ -27,13 +27,15 @@ TEST_CASE(
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
   check_fork_works();
-  for (const Call call : {Call::kMmap, Call::kMadvise, Call::kThreadCreate, Call::kEventfd,
-                          Call::kSignal, Call::kGetrandom, Call::kFcntl}) {
-    run_sweep({.name = "fork, call kind " + std::to_string(static_cast<int>(call)),
-               .call = call,
-               .last = 4,
-               .engine = shared_template()->engine()},
-              {.operation = [] { return sandbox::fork(*shared_template(), options()).status(); }});
+  for (const Call call :
+       {Call::kIoctl, Call::kMmap, Call::kMadvise, Call::kThreadCreate, Call::kGetrandom}) {
+    const uint64_t failed = run_sweep(
+        {.name = "fork, call kind " + std::to_string(static_cast<int>(call)),
+         .call = call,
+         .last = 4,
+         .engine = shared_template()->engine()},
+        {.operation = [] { return sandbox::fork(*shared_template(), options()).status(); }});
+    CHECK(failed > 0);
   }
   check_fork_works();
 }

@@ -131,7 +131,7 @@ void VcpuThread::end(MachineEnd end) {
 
 void VcpuThread::end_as_asked() {
   std::unique_lock lock(mutex_);
-  MachineEnd asked = std::move(asked_end_);
+  MachineEnd asked = asked_end_;
   lock.unlock();
   end(std::move(asked));
 }
@@ -171,7 +171,7 @@ void VcpuThread::make_wish(Wish wish) {
 Status VcpuThread::resume() {
   const std::lock_guard lock(mutex_);
   if (!takes_wishes()) {
-    return absl::FailedPreconditionError("resume a vCPU that has ended");
+    return absl::FailedPreconditionError("resume a vCPU that has ended: " + asked_end_.detail);
   }
   if (phase_ == Phase::kPaused) {
     vcpu_->clear_exit_request();

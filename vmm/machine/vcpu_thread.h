@@ -95,7 +95,7 @@ class VcpuThread {
   std::condition_variable changed_;
   Phase phase_ = Phase::kPaused;
   std::atomic<Wish> wish_{Wish::kPause};
-  MachineEnd asked_end_;  // for Wish::kEnd
+  MachineEnd asked_end_{EndReason::kStopped, "stopped"};  // until Wish::kEnd says more
   Call* call_ = nullptr;
   std::atomic<uint64_t> first_exit_ns_{0};
   std::atomic<uint64_t> exits_{0};

@@ -53,9 +53,9 @@ absl::StatusCode code_for_errno(int error) {
 }  // namespace
 
 Status errno_status(int error, std::string_view what) {
-  char text[128];
-  // The GNU strerror_r returns the text, which need not be in `text`.
-  const char* reason = ::strerror_r(error, text, sizeof text);
+  // Not strerror(): that one translates, and opens files for it, which most threads may not.
+  const char* known = ::strerrordesc_np(error);
+  const char* reason = known == nullptr ? "Unknown error" : known;
   return Status(code_for_errno(error),
                 absl::StrFormat("%s: %s (errno %d)", std::string(what), reason, error));
 }

@@ -17,7 +17,7 @@ namespace ramet {
 struct GuestAddr {
   uint64_t value = 0;
 
-  friend constexpr auto operator<=>(const GuestAddr&, const GuestAddr&) = default;
+  friend constexpr auto operator<=>(const GuestAddr&, const GuestAddr&) = default;  // NOLINT
   // The address `bytes` further on; nothing where that does not fit.
   constexpr std::optional<GuestAddr> plus(uint64_t bytes) const {
     const auto sum = checked_add<uint64_t>(value, bytes);

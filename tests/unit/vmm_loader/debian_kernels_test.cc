@@ -6,6 +6,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "tests/support/place.h"
 #include "tests/support/skip.h"
 #include "tests/unit/vmm_loader/images.h"
 #include "vmm/loader/load_plan.h"
@@ -18,8 +19,7 @@ constexpr uint64_t kMiB = 1 << 20;
 
 TEST_CASE("Debian's cloud kernels parse to sane values and fit 128 MiB") {
   const std::string version = GENERATE(std::string("6.1"), std::string("6.12"));
-  const std::string path =
-      std::string(RAMET_SOURCE_DIR) + "/.deps/kernels/cloud-" + version + "/vmlinuz";
+  const std::string path = ramet::testing::kernel_dir("cloud-" + version) + "/vmlinuz";
   if (!std::filesystem::exists(path)) {
     RAMET_SKIP("no kernel at " + path);
   }

@@ -34,10 +34,11 @@ std::optional<double> Row::ratio() const {
 
 bool Row::misses_bar() const { return bar && (!ratio() || *ratio() > *bar); }
 
-std::string format_table(const std::string& title, const std::vector<Row>& rows) {
+std::string format_table(const std::string& title, const std::vector<Row>& rows,
+                         const Sides& sides) {
   std::string text = title + "\n";
-  text += absl::StrFormat("%-26s%12s%12s%12s%12s%9s%8s\n", "", "ramet p50", "ramet p99",
-                          "floor p50", "floor p99", "ratio", "bar");
+  text += absl::StrFormat("%-26s%12s%12s%12s%12s%9s%8s\n", "", sides.a + " p50", sides.a + " p99",
+                          sides.b + " p50", sides.b + " p99", "ratio", "bar");
   for (const Row& row : rows) {
     const auto ratio = row.ratio();
     text += absl::StrFormat("%-26s%s%s%s%s%9s%8s\n", row.metric + " [" + row.unit + "]",

@@ -28,8 +28,15 @@ struct Row {
 // The q-quantile (0..1) by nearest rank; nothing for no samples.
 std::optional<double> quantile(std::vector<double> samples, double q);
 
+// Whose samples a row's are, as the head of a table.
+struct Sides {
+  std::string a = "ramet";
+  std::string b = "floor";
+};
+
 // A table for people, and {"bench": name, "rows": [...]} with every sample for machines.
-std::string format_table(const std::string& title, const std::vector<Row>& rows);
+std::string format_table(const std::string& title, const std::vector<Row>& rows,
+                         const Sides& sides = {});
 std::string format_json(const std::string& name, const std::vector<Row>& rows);
 
 }  // namespace ramet::bench

@@ -23,7 +23,7 @@ std::shared_ptr<const block::DiskFile> disk_file() {
   static const auto file = [] {
     auto fd = create_memfd("fuzz-disk", kDiskBytes);
     require(fd.ok());
-    auto adopted = block::DiskFile::adopt(*std::move(fd), "disk", block::Access::kReadOnly, true);
+    auto adopted = block::DiskFile::adopt(*std::move(fd), "disk", block::Access::kReadOnly);
     require(adopted.ok());
     return *adopted;
   }();
@@ -61,7 +61,8 @@ std::unique_ptr<block::Backend> make_backend(uint8_t flags) {
   }
   auto stack = block::LayerStack::create((flags & 8) != 0 ? disk_file() : nullptr, kDiskBytes);
   require(stack.ok());
-  return std::make_unique<block::CowBackend>(*stack, block::OverlayOptions{"", kOverlayLimit});
+  return std::make_unique<block::CowBackend>(*stack,
+                                             block::OverlayOptions{.max_bytes = kOverlayLimit});
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ void check_transport(std::span<const std::byte> input) {
   require(std::ranges::equal(virtio::encode_transport_state(*state), input));
   auto fd = create_memfd("fuzz-disk", kDiskBytes);
   require(fd.ok());
-  const auto file = block::DiskFile::adopt(*std::move(fd), "disk", block::Access::kReadOnly, true);
+  const auto file = block::DiskFile::adopt(*std::move(fd), "disk", block::Access::kReadOnly);
   require(file.ok());
   auto device = block::BlockDevice::create_from_state(std::make_unique<block::FileBackend>(*file),
                                                       {}, state->device);

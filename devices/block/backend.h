@@ -21,8 +21,6 @@ class Backend {
   // A multiple of kSectorBytes; constant.
   virtual uint64_t size_bytes() const = 0;
   virtual bool read_only() const = 0;
-  // False when a transfer is memory to memory, so that a vCPU thread may wait for it.
-  virtual bool may_block() const = 0;
 
   // Moves `bytes` bytes between the disk at `offset` and the stream, which holds at least so many.
   virtual Status read(uint64_t offset, uint64_t bytes, virtio::Writer* into) = 0;

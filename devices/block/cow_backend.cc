@@ -10,7 +10,6 @@
 #include <absl/strings/str_format.h>
 
 #include "vmm/base/syscall.h"
-#include "vmm/base/unnamed_file.h"
 #include "vmm/memory/mapping.h"
 
 namespace ramet::block {
@@ -21,10 +20,7 @@ uint64_t block_of(uint64_t offset) { return offset / kBlockBytes; }
 }  // namespace
 
 CowBackend::CowBackend(std::shared_ptr<const LayerStack> below, OverlayOptions options)
-    : size_(below->size_bytes()),
-      options_(std::move(options)),
-      may_block_(below->may_block() || !options_.directory.empty()),
-      below_(std::move(below)) {}
+    : size_(below->size_bytes()), options_(std::move(options)), below_(std::move(below)) {}
 
 Status CowBackend::read(uint64_t offset, uint64_t bytes, virtio::Writer* into) {
   const std::shared_lock lock(mutex_);
@@ -48,8 +44,8 @@ Status CowBackend::read(uint64_t offset, uint64_t bytes, virtio::Writer* into) {
 
 StatusOr<CowBackend::Overlay*> CowBackend::writable_overlay() {
   if (overlay_ == nullptr) {
-    auto file = options_.directory.empty() ? create_memfd("ramet-overlay", size_)
-                                           : create_unnamed_file(options_.directory, size_);
+    auto file =
+        options_.make_file ? options_.make_file(size_) : create_memfd("ramet-overlay", size_);
     if (!file.ok()) {
       return annotate(file.status(), "make a disk overlay");
     }
@@ -177,9 +173,8 @@ StatusOr<std::shared_ptr<const LayerStack>> CowBackend::freeze() {
   // The stack takes a descriptor of its own, so that a failure leaves this disk as it was.
   const sys::Result copy = sys::fcntl(overlay_->file.get(), F_DUPFD_CLOEXEC, 0);
   RAMET_RETURN_IF_ERROR(copy.status("duplicate a disk overlay's descriptor"));
-  RAMET_ASSIGN_OR_RETURN(auto layer,
-                         DiskFile::adopt(UniqueFd(static_cast<int>(copy.value)), "disk overlay",
-                                         Access::kReadOnly, options_.directory.empty()));
+  RAMET_ASSIGN_OR_RETURN(auto layer, DiskFile::adopt(UniqueFd(static_cast<int>(copy.value)),
+                                                     "disk overlay", Access::kReadOnly));
   RAMET_ASSIGN_OR_RETURN(below_, below_->with_layer(std::move(layer), overlay_->blocks.runs()));
   overlay_.reset();
   return below_;

@@ -9,9 +9,9 @@
 #define RAMET_DEVICES_BLOCK_COW_BACKEND_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <shared_mutex>
-#include <string>
 
 #include "devices/block/backend.h"
 #include "devices/block/block_map.h"
@@ -22,9 +22,9 @@
 namespace ramet::block {
 
 struct OverlayOptions {
-  // Where the overlay's file is made (it has no name there: O_TMPFILE, or made and unlinked at
-  // once). Empty: a memfd, whose bytes count as the process's memory.
-  std::string directory;
+  // Makes the overlay's file, of so many bytes, all holes. None: a memfd, whose bytes count as the
+  // process's memory.
+  std::function<StatusOr<UniqueFd>(uint64_t size)> make_file = {};
   // The most bytes of blocks that the overlay takes; a write beyond fails with ResourceExhausted.
   uint64_t max_bytes = uint64_t{4} << 30;
 };
@@ -35,7 +35,6 @@ class CowBackend final : public Backend {
 
   uint64_t size_bytes() const override { return size_; }
   bool read_only() const override { return false; }
-  bool may_block() const override { return may_block_; }
   Status read(uint64_t offset, uint64_t bytes, virtio::Writer* into) override;
   Status write(uint64_t offset, uint64_t bytes, virtio::Reader* from) override;
   // Where below is nothing but zeros, the overlay gives its blocks up rather than storing zeros.
@@ -69,7 +68,6 @@ class CowBackend final : public Backend {
 
   const uint64_t size_;
   const OverlayOptions options_;
-  const bool may_block_;
   mutable std::shared_mutex mutex_;  // guards what follows; reads of the disk share it
   std::shared_ptr<const LayerStack> below_;
   std::unique_ptr<Overlay> overlay_;

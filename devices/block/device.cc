@@ -98,25 +98,25 @@ Status BlockDevice::activate(virtio::Activation activation) {
 
 void BlockDevice::notify(uint16_t) {
   const std::lock_guard lock(mutex_);
-  work(kInlineBytes);
+  work();
 }
 
-void BlockDevice::work(uint64_t inline_bytes) {
+void BlockDevice::work() {
   if (events_ == nullptr || quiesced_ || failed_) {
     return;
   }
   const auto available = queue_->begin_batch();
-  const Status status = available.ok() ? pump(inline_bytes) : available.status();
+  const Status status = available.ok() ? pump() : available.status();
   if (!status.ok()) {
     fail(status);
   }
 }
 
 // Takes what the batch holds and the limits allow; what is left waits for a job to end.
-Status BlockDevice::pump(uint64_t inline_bytes) {
+Status BlockDevice::pump() {
   bool more = true;
   while (more && jobs_ < kMaxJobs && !quiesced_ && !failed_ && !resetting_) {
-    auto taken = take_next(&inline_bytes);
+    auto taken = take_next();
     if (!taken.ok()) {
       signal_used();  // what was done before the broken chain
       return taken.status();
@@ -127,16 +127,13 @@ Status BlockDevice::pump(uint64_t inline_bytes) {
   return Status();
 }
 
-StatusOr<bool> BlockDevice::take_next(uint64_t* inline_bytes) {
+StatusOr<bool> BlockDevice::take_next() {
   RAMET_ASSIGN_OR_RETURN(const std::optional<virtio::Chain> chain, queue_->pop());
   if (!chain) {
     return false;
   }
   RAMET_ASSIGN_OR_RETURN(Request request, parse_request(*chain, disk_));
-  const uint64_t bytes = chain->readable_bytes() + chain->writable_bytes();
-  const bool here = !backend_->may_block() && bytes <= *inline_bytes;
-  if (executor_ == nullptr || here) {
-    *inline_bytes -= std::min(bytes, *inline_bytes);
+  if (executor_ == nullptr) {
     RAMET_ASSIGN_OR_RETURN(const uint32_t written, execute_request(&request, context()));
     RAMET_RETURN_IF_ERROR(queue_->push_used(request.head, written));
     return true;
@@ -156,8 +153,7 @@ void BlockDevice::run_job(const std::shared_ptr<Request>& request) {
     if (written.ok()) {
       status = queue_->push_used(request->head, *written);
     }
-    // The rest of the batch goes on as jobs: this thread serves other devices too.
-    status = status.ok() ? pump(0) : status;
+    status = status.ok() ? pump() : status;
     if (!status.ok()) {
       fail(status);
     }
@@ -203,7 +199,7 @@ void BlockDevice::resume() {
   const std::lock_guard lock(mutex_);
   quiesced_ = false;
   // Chains of a batch that quiesce() cut short, and those that came since.
-  work(kInlineBytes);
+  work();
 }
 
 StatusOr<virtio::SavedDevice> BlockDevice::save() const {

@@ -28,7 +28,8 @@ namespace ramet::block {
 struct BlockOptions {
   // What VIRTIO_BLK_T_GET_ID answers, cut to 20 bytes; udev shows it as the disk's serial.
   std::string id;
-  // Runs what may block; outlives the device. Without one, everything runs on the vCPU thread.
+  // Runs the requests, which may block; outlives the device. Without one, they run on the thread
+  // that notifies.
   virtio::Executor* executor = nullptr;
 };
 
@@ -36,8 +37,6 @@ class BlockDevice final : public virtio::VirtioDevice {
  public:
   static constexpr uint16_t kQueueSize = 128;
   static constexpr uint32_t kMaxJobs = 4;
-  // Of data that one notification moves on the vCPU thread; the rest goes to the executor.
-  static constexpr uint64_t kInlineBytes = 1 << 20;
 
   static StatusOr<std::unique_ptr<BlockDevice>> create(std::unique_ptr<Backend> backend,
                                                        const BlockOptions& options);
@@ -67,9 +66,9 @@ class BlockDevice final : public virtio::VirtioDevice {
   BlockDevice(std::unique_ptr<Backend> backend, const BlockOptions& options);
 
   // With mutex_ held:
-  void work(uint64_t inline_bytes);
-  Status pump(uint64_t inline_bytes);
-  StatusOr<bool> take_next(uint64_t* inline_bytes);
+  void work();
+  Status pump();
+  StatusOr<bool> take_next();
   void signal_used();
   void fail(const Status& why);
   void wait_for_jobs(std::unique_lock<std::mutex>* lock);

@@ -48,18 +48,18 @@ StatusOr<std::shared_ptr<const DiskFile>> DiskFile::open(const std::string& path
   // O_NONBLOCK: a FIFO in place of an image must not hold the caller up.
   const int flags = (access == Access::kReadOnly ? O_RDONLY : O_RDWR) | O_NONBLOCK;
   RAMET_ASSIGN_OR_RETURN(UniqueFd fd, sys::open(path, flags));
-  return adopt(std::move(fd), path, access, false);
+  return adopt(std::move(fd), path, access);
 }
 
 StatusOr<std::shared_ptr<const DiskFile>> DiskFile::adopt(UniqueFd fd, const std::string& name,
-                                                          Access access, bool in_memory) {
+                                                          Access access) {
   RAMET_ASSIGN_OR_RETURN(const uint64_t size, sys::file_size(fd.get(), "stat " + name));
   if (size < kSectorBytes) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "disk image %s: %d bytes, a disk has at least one sector of %d", name, size, kSectorBytes));
   }
   return std::shared_ptr<const DiskFile>(
-      new DiskFile(std::move(fd), size / kSectorBytes * kSectorBytes, access, in_memory));
+      new DiskFile(std::move(fd), size / kSectorBytes * kSectorBytes, access));
 }
 
 Status FileBackend::read(uint64_t offset, uint64_t bytes, virtio::Writer* into) {

@@ -24,24 +24,21 @@ class DiskFile {
   // Opens the image at `path`. InvalidArgument when it is smaller than one sector; a last part of a
   // sector is not part of the disk.
   static StatusOr<std::shared_ptr<const DiskFile>> open(const std::string& path, Access access);
-  // Takes over `fd`; `name` stands for it in messages. With `in_memory` (a memfd, or a file on
-  // tmpfs) transfers cannot block.
+  // Takes over `fd`; `name` stands for it in messages.
   static StatusOr<std::shared_ptr<const DiskFile>> adopt(UniqueFd fd, const std::string& name,
-                                                         Access access, bool in_memory);
+                                                         Access access);
 
   int fd() const { return fd_.get(); }
   uint64_t size_bytes() const { return size_; }
   Access access() const { return access_; }
-  bool in_memory() const { return in_memory_; }
 
  private:
-  DiskFile(UniqueFd fd, uint64_t size, Access access, bool in_memory)
-      : fd_(std::move(fd)), size_(size), access_(access), in_memory_(in_memory) {}
+  DiskFile(UniqueFd fd, uint64_t size, Access access)
+      : fd_(std::move(fd)), size_(size), access_(access) {}
 
   const UniqueFd fd_;
   const uint64_t size_;
   const Access access_;
-  const bool in_memory_;
 };
 
 class FileBackend final : public Backend {
@@ -50,7 +47,6 @@ class FileBackend final : public Backend {
 
   uint64_t size_bytes() const override { return file_->size_bytes(); }
   bool read_only() const override { return file_->access() == Access::kReadOnly; }
-  bool may_block() const override { return !file_->in_memory(); }
   Status read(uint64_t offset, uint64_t bytes, virtio::Writer* into) override;
   Status write(uint64_t offset, uint64_t bytes, virtio::Reader* from) override;
   Status write_zeroes(uint64_t offset, uint64_t bytes) override;

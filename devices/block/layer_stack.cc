@@ -81,12 +81,6 @@ StatusOr<std::vector<BlockRun>> LayerStack::export_layers(int fd) const {
   return runs;
 }
 
-bool LayerStack::may_block() const {
-  return (base_ != nullptr && !base_->in_memory()) ||
-         std::any_of(layers_.begin(), layers_.end(),
-                     [](const auto& layer) { return !layer->in_memory(); });
-}
-
 bool LayerStack::reads_zero(uint64_t block) const {
   return index_.layer_of(block) == BlockIndex::kNoLayer &&
          (base_ == nullptr || block * kBlockBytes >= base_->size_bytes());

@@ -45,7 +45,6 @@ class LayerStack {
   uint64_t size_bytes() const { return size_; }
   uint64_t blocks() const { return (size_ + kBlockBytes - 1) / kBlockBytes; }
   size_t depth() const { return layers_.size(); }
-  bool may_block() const;
 
   // As Backend::read, of a range that lies inside the disk.
   Status read(uint64_t offset, uint64_t bytes, virtio::Writer* into) const;

@@ -157,6 +157,8 @@ void define(CLI::App& app, Arguments& out, Spelled& spelled) {
   add_template(app, out, spelled);
   CLI::App* doctor = add_command(app, "doctor", help::kDoctor);
   add_kvm(doctor, out);
+  doctor->add_flag("--seccomp", out.seccomp,
+                   "print what the filter of each kind of thread allows, and the counts");
   doctor->callback([&out] { out.verb = Verb::kDoctor; });
   add_command(app, "version", help::kVersion)->callback([&out] { out.verb = Verb::kVersion; });
 }

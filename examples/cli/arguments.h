@@ -29,6 +29,7 @@ struct Arguments {
   std::string error;
   bool for_run = false;  // the words asked for `run`, even when they are invalid
   bool json = false;
+  bool seccomp = false;  // doctor: only what filters allow
   bool quiet = false;
 
   std::string dir;                 // --dir; empty: the default directory of templates

@@ -18,6 +18,13 @@ sandbox::HostReport inspect(const Arguments& arguments) {
 
 int command_doctor(const Context& context) {
   const sandbox::HostReport report = inspect(context.arguments);
+  if (context.arguments.seccomp) {
+    const int code = report.thread_policies.empty() ? kExitFailure : kExitOk;
+    return print_result(context.arguments.json
+                            ? json_text({{"thread_policies", host_json(report)["thread_policies"]}})
+                            : seccomp_text(report),
+                        code, kExitFailure);
+  }
   const bool usable = report.usable();
   const int code = usable ? kExitOk : kExitFailure;
   if (!context.arguments.json) {

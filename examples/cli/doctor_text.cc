@@ -67,4 +67,18 @@ std::string doctor_text(const sandbox::HostReport& report, bool usable) {
                  : "\nNOT usable: templates can be neither built nor forked here\n");
 }
 
+std::string seccomp_text(const sandbox::HostReport& report) {
+  std::string out;
+  for (const sandbox::ThreadPolicy& policy : report.thread_policies) {
+    Table table({"CALL", "ONLY", "NEEDED BY"});
+    for (const sandbox::AllowedCall& call : policy.calls) {
+      table.add({call.syscall, call.condition, call.needed_by});
+    }
+    out += absl::StrFormat("%s threads: %d system calls\n", policy.kind, policy.distinct_calls) +
+           table.text() + "\n";
+  }
+  return out.empty() ? "no filters can be made on this host\n"
+                     : out + "Everything else is refused. Your own threads are never filtered.\n";
+}
+
 }  // namespace cli

@@ -13,6 +13,8 @@ namespace cli {
 
 // `usable` is HostReport::usable(), handed in.
 std::string doctor_text(const sandbox::HostReport& report, bool usable);
+// The rows of every kind of thread, each with its count.
+std::string seccomp_text(const sandbox::HostReport& report);
 
 }  // namespace cli
 

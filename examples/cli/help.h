@@ -70,7 +70,8 @@ inline constexpr std::string_view kRemoveMore =
 
 inline constexpr std::string_view kDoctor =
     "Says what this host offers: the kind of its KVM and what follows, capabilities, versions,\n"
-    "limits. Ends with 0 when templates can be built and forked here, with 1 when not.";
+    "limits, confinement. Ends with 0 when templates can be built and forked here, with 1 when\n"
+    "not; with --seccomp, with 0 when filters can be made here.";
 inline constexpr std::string_view kVersion = "Prints the version.";
 
 }  // namespace cli::help

@@ -31,6 +31,10 @@ std::string hint_for(sandbox::Reason reason, absl::StatusCode code, const std::s
     case sandbox::Reason::kProcessesAlive:
       return "end what a --warmup started, within the --warmup: a template holds no running "
              "processes";
+    case sandbox::Reason::kCallRefused:
+      return "the guest may have broken out of its machine: keep what it ran, and report it";
+    case sandbox::Reason::kConfinementRefused:
+      return "`ramet doctor` says what this host does not grant";
     case sandbox::Reason::kNone:
     case sandbox::Reason::kGuestMisbehaved:
     case sandbox::Reason::kKilled:

@@ -93,7 +93,19 @@ Json host_json(const sandbox::HostReport& report) {
                         {"what", finding.what},
                         {"advice", finding.advice}});
   }
+  Json policies = Json::array();
+  for (const sandbox::ThreadPolicy& policy : report.thread_policies) {
+    Json calls = Json::array();
+    for (const sandbox::AllowedCall& call : policy.calls) {
+      calls.push_back({{"syscall", call.syscall},
+                       {"condition", call.condition},
+                       {"needed_by", call.needed_by}});
+    }
+    policies.push_back(
+        {{"kind", policy.kind}, {"distinct_calls", policy.distinct_calls}, {"calls", calls}});
+  }
   return {{"ramet_version", report.ramet_version},
+          {"thread_policies", policies},
           {"kernel_release", report.kernel_release},
           {"cpu_model", report.cpu_model},
           {"cores", report.cores},

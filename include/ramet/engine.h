@@ -22,21 +22,45 @@ namespace sandbox {
 
 enum class LogLevel : uint8_t { kDebug, kInfo, kWarning, kError };
 
+// What becomes of a system call that no thread of the library needs, made by one of its threads: a
+// guest that broke out into it would make such calls. Threads of the embedder are never concerned.
+enum class Confinement : uint8_t {
+  kEnforce,  // it fails, is counted and logged, and the sandbox is poisoned (Reason::kCallRefused)
+  kLog,      // it is counted and logged: for a first run on a new host, or with another malloc
+  kOff,      // nothing: threads have no filters
+};
+
+struct ConfinementReport {
+  Confinement in_force = Confinement::kOff;
+  // False: refused calls fail, but are neither counted nor logged, and poison nothing. The kernel
+  // grants one listener, and a filter that this process was started under has it.
+  bool counted = true;
+  // Why that is less than was asked for; empty when it is not.
+  std::string why = {};
+  uint64_t refused_calls = 0;  // since the engine was made; with kLog, those let through
+};
+
 struct EngineOptions {
   // The KVM device.
   std::string kvm_device = "/dev/kvm";
   // Threads for work that may block (disk reads and writes). 0: the number of cores, at most 2.
   uint32_t workers = 0;
-  // Takes the library's log lines, on any of its threads. Nothing is logged without it.
+  // Takes the library's log lines, on the one thread of the engine's that runs the embedder's code.
+  // A line that finds a thousand waiting is dropped. Nothing is logged without it.
   std::function<void(LogLevel, std::string_view)> log = {};
-  // Where the disks of sandboxes keep what is written, as unlinked files.
+  // Where the disks of sandboxes keep what is written, as unlinked files. Empty: in memory.
   std::string scratch_directory = "/var/tmp";
+  // seccomp filters on every thread that runs, or works for, a guest.
+  Confinement confinement = Confinement::kEnforce;
+  // An engine on a host that does not grant that fails (Reason::kConfinementRefused). Without, it
+  // logs a warning, does with less, and says so in confinement().
+  bool require_confinement = false;
 };
 
 class RAMET_EXPORT Engine {
  public:
   // Errors: NotFound, PermissionDenied or Unimplemented for the KVM device (see Reason),
-  // ResourceExhausted for threads.
+  // ResourceExhausted for threads, FailedPrecondition where required confinement is not granted.
   static absl::StatusOr<std::shared_ptr<Engine>> create(EngineOptions options = {});
   ~Engine();
   Engine(const Engine&) = delete;
@@ -45,6 +69,8 @@ class RAMET_EXPORT Engine {
   // Waits until every sandbox that was killed or destroyed so far is torn down. DeadlineExceeded
   // otherwise.
   absl::Status drain(std::chrono::nanoseconds timeout);
+
+  ConfinementReport confinement() const;
 
   class Impl;
   // For the library itself.

@@ -33,6 +33,20 @@ struct Finding {
   std::string advice;  // what to do about it; empty where there is nothing to do
 };
 
+// One system call that threads of a kind may make.
+struct AllowedCall {
+  std::string syscall;    // "futex"
+  std::string condition;  // "FUTEX_WAIT", the request of an ioctl; empty: any arguments
+  std::string needed_by;
+};
+
+// What the seccomp filter of one kind of Ramet's threads allows; everything else is refused.
+struct ThreadPolicy {
+  std::string kind;             // "vcpu", "worker", "reaper", "stdin"
+  uint32_t distinct_calls = 0;  // system calls, each counted once whatever its conditions
+  std::vector<AllowedCall> calls;
+};
+
 struct RAMET_EXPORT HostReport {
   std::string ramet_version;
   std::string kernel_release;
@@ -40,6 +54,7 @@ struct RAMET_EXPORT HostReport {
   KvmKind kvm = KvmKind::kNone;
   std::vector<Capability> capabilities;
   std::vector<Finding> findings;
+  std::vector<ThreadPolicy> thread_policies;  // empty where filters cannot be made
   uint64_t open_files_limit = 0;
   uint64_t memory_bytes = 0;
   uint64_t available_memory_bytes = 0;

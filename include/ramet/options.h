@@ -66,7 +66,10 @@ struct TemplateOptions {
   std::chrono::milliseconds warmup_timeout = std::chrono::seconds(300);
   // Appended to the kernel's command line.
   std::string extra_command_line = {};
-  // Takes the guest's console, as it comes, on a Ramet thread. Must not block.
+  // Takes the guest's console, as it comes, on the engine's thread for the embedder's code; not
+  // after the guest's teardown (build: not after its return). Should be quick, and must not wait
+  // for the library: what a slow one leaves waiting beyond 1 MiB is dropped, and it is told how
+  // much.
   std::function<void(std::string_view)> console = {};
   // Called on the calling thread at the start of each step.
   std::function<void(const BuildProgress&)> progress = {};
@@ -85,7 +88,10 @@ struct ForkOptions {
   std::string hostname = {};
   // Until the fork has acknowledged its fresh randomness; then fork() fails.
   std::chrono::milliseconds ready_timeout = std::chrono::seconds(30);
-  // Takes the guest's console, as it comes, on a Ramet thread. Must not block.
+  // Takes the guest's console, as it comes, on the engine's thread for the embedder's code; not
+  // after the guest's teardown (build: not after its return). Should be quick, and must not wait
+  // for the library: what a slow one leaves waiting beyond 1 MiB is dropped, and it is told how
+  // much.
   std::function<void(std::string_view)> console = {};
 };
 

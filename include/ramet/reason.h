@@ -29,6 +29,9 @@ enum class Reason : uint8_t {
   kProcessesAlive = 11,   // a template cannot be frozen while processes live in it
   kKilled = 12,           // kill() was called
   kReseedFailed = 13,     // the guest did not acknowledge its fresh randomness
+  kCallRefused = 14,  // a thread of the library asked for a system call that it never needs: taken
+                      // for a guest that broke out into it; the sandbox is poisoned
+  kConfinementRefused = 15,  // confinement is required, and this host does not grant it
 };
 
 // The reason in `status`; kNone when there is none.

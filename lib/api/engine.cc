@@ -20,6 +20,31 @@ LogLevel to_public(ramet::LogLevel level) {
   return LogLevel::kError;
 }
 
+ramet::jail::Mode to_internal(Confinement confinement) {
+  switch (confinement) {
+    case Confinement::kOff:
+      return ramet::jail::Mode::kOff;
+    case Confinement::kLog:
+      return ramet::jail::Mode::kLog;
+    case Confinement::kEnforce:
+      break;
+  }
+  return ramet::jail::Mode::kEnforce;
+}
+
+Confinement to_public(ramet::jail::Mode mode) {
+  switch (mode) {
+    case ramet::jail::Mode::kOff:
+      return Confinement::kOff;
+    case ramet::jail::Mode::kLog:
+      return Confinement::kLog;
+    case ramet::jail::Mode::kRecord:
+    case ramet::jail::Mode::kEnforce:
+      break;
+  }
+  return Confinement::kEnforce;
+}
+
 }  // namespace
 
 Engine::Engine(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -28,7 +53,9 @@ Engine::~Engine() = default;
 absl::StatusOr<std::shared_ptr<Engine>> Engine::create(EngineOptions options) {
   ramet::EngineConfig config = {.kvm_device = options.kvm_device,
                                 .workers = options.workers,
-                                .scratch_directory = options.scratch_directory};
+                                .scratch_directory = options.scratch_directory,
+                                .confinement = to_internal(options.confinement),
+                                .confinement_required = options.require_confinement};
   if (options.log) {
     config.log = [log = std::move(options.log)](ramet::LogLevel level, std::string_view line) {
       log(to_public(level), line);
@@ -45,6 +72,15 @@ absl::StatusOr<std::shared_ptr<Engine>> Engine::create(EngineOptions options) {
 
 absl::Status Engine::drain(std::chrono::nanoseconds timeout) {
   return impl_->engine->drain(deadline_after(timeout));
+}
+
+ConfinementReport Engine::confinement() const {
+  const ramet::jail::Jail& jail = impl_->engine->jail();
+  const ramet::jail::JailReport report = jail.report();
+  return {.in_force = to_public(report.mode),
+          .counted = report.counted,
+          .why = report.why,
+          .refused_calls = jail.refused()};
 }
 
 }  // namespace sandbox

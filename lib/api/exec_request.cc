@@ -56,7 +56,7 @@ absl::StatusOr<ramet::wire::User> parse_user(const std::string& text) {
 }
 
 absl::StatusOr<std::unique_ptr<ExecRequest>> ExecRequest::create(
-    const std::vector<std::string>& argv, const ExecOptions& options) {
+    ramet::jail::Jail* jail, const std::vector<std::string>& argv, const ExecOptions& options) {
   auto request = std::make_unique<ExecRequest>();
   ramet::ExecSpec& spec = request->spec_;
   spec.argv = argv;
@@ -68,7 +68,7 @@ absl::StatusOr<std::unique_ptr<ExecRequest>> ExecRequest::create(
   spec.capture_bytes = options.capture_bytes;
   spec.timeout_ns = nanoseconds_of(options.timeout);
   if (options.stdin_fd >= 0) {
-    RAMET_ASSIGN_OR_RETURN(request->source_, FdSource::create(options.stdin_fd));
+    RAMET_ASSIGN_OR_RETURN(request->source_, FdSource::create(jail, options.stdin_fd));
   } else if (!options.stdin_data.empty()) {
     request->source_ =
         std::make_unique<ramet::SpanSource>(std::as_bytes(std::span(options.stdin_data)));

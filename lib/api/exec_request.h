@@ -14,6 +14,7 @@
 
 #include "lib/agent/client.h"
 #include "vmm/base/status.h"
+#include "vmm/jail/jail.h"
 
 namespace sandbox {
 
@@ -21,8 +22,9 @@ class ExecRequest {
  public:
   // For create().
   ExecRequest() = default;
-  // InvalidArgument when the user is malformed. `options` outlives the request.
-  static absl::StatusOr<std::unique_ptr<ExecRequest>> create(const std::vector<std::string>& argv,
+  // InvalidArgument when the user is malformed. `jail` and `options` outlive the request.
+  static absl::StatusOr<std::unique_ptr<ExecRequest>> create(ramet::jail::Jail* jail,
+                                                             const std::vector<std::string>& argv,
                                                              const ExecOptions& options);
   const ramet::ExecSpec& spec() const { return spec_; }
 

@@ -16,12 +16,13 @@ constexpr int kLookAgainMs = 1000;
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<FdSource>> FdSource::create(int fd) {
+absl::StatusOr<std::unique_ptr<FdSource>> FdSource::create(ramet::jail::Jail* jail, int fd) {
   std::unique_ptr<FdSource> source(new FdSource(fd));
   RAMET_ASSIGN_OR_RETURN(source->stop_, ramet::sys::eventfd());
   RAMET_ASSIGN_OR_RETURN(
       source->thread_,
-      ramet::Thread::start("ramet-stdin", [self = source.get()] { self->body(); }));
+      jail->run(ramet::jail::ThreadKind::kStdin,
+                [self = source.get()](ramet::jail::TenantSlot&) { self->body(); }));
   return source;
 }
 

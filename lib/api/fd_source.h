@@ -15,8 +15,8 @@
 
 #include "lib/agent/client.h"
 #include "vmm/base/syscall.h"
-#include "vmm/base/thread.h"
 #include "vmm/base/unique_fd.h"
+#include "vmm/jail/jail.h"
 
 namespace sandbox {
 
@@ -24,7 +24,8 @@ class FdSource final : public ramet::StdinSource {
  public:
   static constexpr size_t kBufferBytes = 16 * 1024;
 
-  static absl::StatusOr<std::unique_ptr<FdSource>> create(int fd);
+  // `jail` makes its thread, and outlives it.
+  static absl::StatusOr<std::unique_ptr<FdSource>> create(ramet::jail::Jail* jail, int fd);
   ~FdSource() override;
 
   absl::StatusOr<ramet::IoResult> try_read(std::span<std::byte> into) override;
@@ -48,7 +49,7 @@ class FdSource final : public ramet::StdinSource {
   bool at_end_ = false;
   bool stopping_ = false;
   absl::Status error_;
-  std::unique_ptr<ramet::Thread> thread_;  // last: it uses all of the above
+  std::unique_ptr<ramet::jail::JailedThread> thread_;  // last: it uses all of the above
 };
 
 }  // namespace sandbox

@@ -9,7 +9,8 @@
 namespace sandbox {
 namespace {
 
-// A fork holds its VM and a vCPU at least; below this many descriptors a hundred forks do not fit.
+// A fork holds its VM, a vCPU and that thread's listener at least; below this many descriptors a
+// hundred forks do not fit.
 constexpr uint64_t kComfortableOpenFiles = 1024;
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
@@ -35,13 +36,51 @@ void report_limits(const ramet::HostFacts& facts, HostReport* report) {
   const bool few = facts.open_files_limit < kComfortableOpenFiles;
   report->findings.push_back(
       {few ? Finding::Level::kWarning : Finding::Level::kOk,
-       absl::StrFormat("%d open files allowed; a fork takes up to 3", facts.open_files_limit),
+       absl::StrFormat("%d open files allowed; a fork takes a descriptor, and two for each vCPU",
+                       facts.open_files_limit),
        few ? "raise the limit (ulimit -n) for more forks at once" : ""});
   report->findings.push_back(
       {Finding::Level::kOk,
        absl::StrFormat("%d MiB of memory, %d MiB of it available", facts.memory_bytes / kMiB,
                        facts.available_memory_bytes / kMiB),
        ""});
+}
+
+void report_confinement(const ramet::HostFacts& facts, HostReport* report) {
+  const auto& confinement = facts.confinement;
+  if (!confinement.ok()) {
+    report->findings.push_back(
+        {Finding::Level::kProblem,
+         "threads cannot be made behind filters: " + std::string(confinement.status().message()),
+         "an engine with Confinement::kOff can be made all the same"});
+  } else if (confinement->mode == ramet::jail::Mode::kOff) {
+    report->findings.push_back({Finding::Level::kWarning,
+                                "threads run without seccomp filters: " + confinement->why,
+                                "run code of others only where it does not matter"});
+  } else if (!confinement->counted) {
+    report->findings.push_back(
+        {Finding::Level::kWarning,
+         "seccomp filters refuse calls, but nobody is told of them: " + confinement->why,
+         "start the program outside of the other filter to have sandboxes poisoned"});
+  } else {
+    report->findings.push_back(
+        {Finding::Level::kOk, "every thread that works for a guest has a seccomp filter", ""});
+  }
+  for (const ramet::jail::ThreadKind kind : ramet::jail::kThreadKinds) {
+    const ramet::jail::Policy& policy = facts.policies[static_cast<size_t>(kind)];
+    if (policy.empty()) {
+      continue;
+    }
+    ThreadPolicy shown = {
+        .kind = std::string(ramet::jail::name_of(kind)),
+        .distinct_calls = static_cast<uint32_t>(ramet::jail::distinct_calls(policy)),
+        .calls = {}};
+    for (const ramet::jail::PolicyRow& row : policy) {
+      shown.calls.push_back(
+          {std::string(row.syscall), std::string(row.what), std::string(row.needed_by)});
+    }
+    report->thread_policies.push_back(std::move(shown));
+  }
 }
 
 }  // namespace
@@ -74,6 +113,7 @@ HostReport inspect_host(const std::string& kvm_device) {
   }
   report_kvm(facts, &report);
   report_limits(facts, &report);
+  report_confinement(facts, &report);
   return report;
 }
 

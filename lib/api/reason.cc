@@ -27,6 +27,8 @@ constexpr Row kRows[] = {
     {Reason::kProcessesAlive, ramet::reason::kProcessesAlive},
     {Reason::kKilled, ramet::reason::kKilled},
     {Reason::kReseedFailed, ramet::reason::kReseedFailed},
+    {Reason::kCallRefused, ramet::reason::kCallRefused},
+    {Reason::kConfinementRefused, ramet::reason::kConfinementRefused},
 };
 
 }  // namespace

@@ -60,7 +60,9 @@ absl::StatusOr<ExecResult> Sandbox::exec(const std::vector<std::string>& argv,
     return moved_from();
   }
   const std::shared_ptr<Impl> impl = impl_;
-  RAMET_ASSIGN_OR_RETURN(const auto request, ExecRequest::create(argv, options));
+  RAMET_ASSIGN_OR_RETURN(
+      const auto request,
+      ExecRequest::create(&impl_->engine->impl()->engine->jail(), argv, options));
   const uint64_t start = ramet::monotonic_ns();
   RAMET_ASSIGN_OR_RETURN(auto outcome, impl->machine->exec(request->spec()));
   ExecResult result = to_public(std::move(outcome));

@@ -4,14 +4,16 @@
 #include <vector>
 
 #include <absl/strings/ascii.h>
+#include <absl/strings/str_format.h>
 #include <absl/strings/str_join.h>
 #include <absl/strings/str_split.h>
 
 namespace ramet {
 
 Console::~Console() {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   pass_on();
+  taken_.wait(lock, [&] { return waiting_ == 0; });
 }
 
 void Console::append(std::byte byte) {
@@ -24,13 +26,32 @@ void Console::append(std::byte byte) {
 
 void Console::pass_on() {
   if (listener_ && !line_.empty()) {
-    listener_(line_);
+    tell(line_);
   }
   kept_ += line_;
   line_.clear();
   if (kept_.size() > 2 * kKeptBytes) {
     kept_.erase(0, kept_.size() - kKeptBytes);
   }
+}
+
+void Console::tell(std::string text) {
+  if (waiting_ + text.size() > kMaxWaiting) {
+    dropped_ += text.size();
+    return;
+  }
+  if (dropped_ != 0) {
+    text = absl::StrFormat("\n[ramet: %d bytes of the console were dropped]\n", dropped_) + text;
+    dropped_ = 0;
+  }
+  waiting_ += text.size();
+  calls_->post([this, text = std::move(text)] {
+    listener_(text);
+    const std::lock_guard lock(mutex_);
+    waiting_ -= text.size();
+    // Under the mutex: the one who waits may be destroying this.
+    taken_.notify_all();
+  });
 }
 
 std::string Console::last_lines(size_t lines) const {

@@ -1,16 +1,22 @@
 // Console: takes what the guest prints on its serial line, passes it on by lines, and keeps the end
 // for error messages.
 //
-// Thread rule: every method from any thread; the listener is called with the lock held, so it must
-// not call back. Invariant: holds at most 2 * kKeptBytes, whatever the guest prints.
+// Thread rule: every method from any thread. The listener is the embedder's code, so it never runs
+// on a thread that serves the guest, but on `calls`, in order; destruction waits for it.
+// Invariant: holds at most 2 * kKeptBytes for messages, and kMaxWaiting for a listener that is
+// slower than its guest: what is beyond is dropped, and the listener told how much.
 #ifndef RAMET_LIB_CORE_CONSOLE_H_
 #define RAMET_LIB_CORE_CONSOLE_H_
 
+#include <condition_variable>
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
+
+#include "vmm/io/worker_pool.h"
 
 namespace ramet {
 
@@ -18,10 +24,12 @@ class Console {
  public:
   static constexpr size_t kKeptBytes = 8192;
   static constexpr size_t kMaxLine = 512;
+  static constexpr size_t kMaxWaiting = 1 << 20;
 
-  // `listener` may be empty.
-  explicit Console(std::function<void(std::string_view)> listener)
-      : listener_(std::move(listener)) {}
+  // `listener` may be empty, and `calls` null then; else it has one thread and outlives the
+  // console.
+  Console(WorkerPool* calls, std::function<void(std::string_view)> listener)
+      : calls_(calls), listener_(std::move(listener)) {}
   // Passes an unfinished line on.
   ~Console();
 
@@ -31,11 +39,16 @@ class Console {
 
  private:
   void pass_on();
+  void tell(std::string text);
 
+  WorkerPool* const calls_;
   const std::function<void(std::string_view)> listener_;
   mutable std::mutex mutex_;
   std::string line_;  // not yet passed on
   std::string kept_;
+  size_t waiting_ = 0;  // bytes that the listener has not yet taken
+  size_t dropped_ = 0;  // and that it will never see
+  std::condition_variable taken_;
 };
 
 }  // namespace ramet

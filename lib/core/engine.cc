@@ -3,11 +3,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <future>
 #include <thread>
 
+#include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
 #include "lib/core/reasons.h"
+#include "vmm/base/unnamed_file.h"
+#include "vmm/machine/policy_facts.h"
+#include "vmm/memory/mapping.h"
 
 namespace ramet {
 namespace {
@@ -27,7 +32,9 @@ std::string_view why_no_kvm(const Status& status) {
 }  // namespace
 
 Engine::Engine(EngineConfig config)
-    : config_(std::move(config)), owner_pid_(::getpid()), log_(config_.log) {}
+    : config_(std::move(config)),
+      owner_pid_(::getpid()),
+      log_([this](LogLevel level, std::string_view line) { tell_log(level, line); }) {}
 
 StatusOr<std::shared_ptr<Engine>> Engine::create(EngineConfig config) {
   if (config.workers > kMaxWorkers) {
@@ -42,10 +49,78 @@ StatusOr<std::shared_ptr<Engine>> Engine::create(EngineConfig config) {
     return with_reason(kvm.status(), why_no_kvm(kvm.status()));
   }
   engine->kvm_ = std::move(*kvm);
-  RAMET_ASSIGN_OR_RETURN(engine->pool_, WorkerPool::start("ramet-io", workers));
-  RAMET_ASSIGN_OR_RETURN(engine->reaper_, WorkerPool::start("ramet-reaper", 1));
-  engine->executor_.pool = engine->pool_.get();
+  RAMET_RETURN_IF_ERROR(engine->start_threads(workers));
   return engine;
+}
+
+Status Engine::start_threads(uint32_t workers) {
+  auto jail =
+      jail::Jail::create({.mode = config_.confinement,
+                          .required = config_.confinement_required,
+                          .facts = machine_policy_facts(),
+                          .on_refused = [this](const jail::RefusedCall& call,
+                                               bool allowed) { tell_refused(call, allowed); },
+                          .max_idle = config_.idle_threads});
+  if (!jail.ok()) {
+    return with_reason(jail.status(), reason::kConfinementRefused);
+  }
+  jail_ = *std::move(jail);
+  RAMET_ASSIGN_OR_RETURN(calls_, WorkerPool::start_unconfined(jail_.get(), "ramet-calls"));
+  RAMET_ASSIGN_OR_RETURN(opener_, WorkerPool::start_unconfined(jail_.get(), "ramet-opener"));
+  RAMET_ASSIGN_OR_RETURN(pool_, WorkerPool::start(jail_.get(), jail::ThreadKind::kWorker, workers));
+  RAMET_ASSIGN_OR_RETURN(reaper_, WorkerPool::start(jail_.get(), jail::ThreadKind::kReaper, 1));
+  const jail::JailReport report = jail_->report();
+  if (!report.why.empty()) {
+    log_.log(LogLevel::kWarning,
+             absl::StrCat(report.mode == jail::Mode::kOff
+                              ? "Ramet's threads run without seccomp filters: "
+                              : "calls that seccomp filters refuse are not counted: ",
+                          report.why));
+  }
+  return Status();
+}
+
+void Engine::tell_log(LogLevel level, std::string_view line) {
+  if (!config_.log || calls_ == nullptr) {
+    return;
+  }
+  if (log_waiting_.fetch_add(1) >= kMaxLogWaiting) {
+    log_waiting_.fetch_sub(1);
+    return;
+  }
+  calls_->post([this, level, text = std::string(line)] {
+    config_.log(level, text);
+    log_waiting_.fetch_sub(1);
+  });
+}
+
+Engine::~Engine() {
+  const std::lock_guard lock(told_mutex_);
+  closing_ = true;
+}
+
+void Engine::tell_refused(const jail::RefusedCall& call, bool allowed) {
+  const std::lock_guard lock(told_mutex_);
+  if (closing_) {
+    return;
+  }
+  for (WorkerPool* pool : {pool_.get(), reaper_.get()}) {
+    if (pool != nullptr && !pool->renew_refused().ok()) {
+      log_.rate_limited_log(LogLevel::kError, "no thread to replace one that was refused a call");
+    }
+  }
+  log_.rate_limited_log(LogLevel::kError,
+                        absl::StrCat(jail::describe(call), allowed ? "; it was let through" : ""));
+}
+
+StatusOr<UniqueFd> Engine::make_overlay_file(uint64_t size) {
+  std::promise<StatusOr<UniqueFd>> made;
+  opener_->post([&] {
+    made.set_value(config_.scratch_directory.empty()
+                       ? create_memfd("ramet-overlay", size)
+                       : create_unnamed_file(config_.scratch_directory, size));
+  });
+  return made.get_future().get();
 }
 
 uint32_t Engine::next_port_offset() {

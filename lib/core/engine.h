@@ -1,4 +1,6 @@
-// Engine: what the machines of one process share: KVM, workers for what may block, the reaper.
+// Engine: what the machines of one process share: KVM, the jail that makes their threads, workers
+// for what may block, the reaper, and two threads without a filter: one for the embedder's own code
+// (console, log), one that opens files for workers, which may not.
 //
 // Thread rule: every method from any thread.
 // Invariant: it outlives every machine made with it, because each holder of a machine holds the
@@ -11,31 +13,46 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
-#include "devices/virtio/executor.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
 #include "vmm/io/worker_pool.h"
+#include "vmm/jail/jail.h"
 #include "vmm/kvm/kvm.h"
+#include "vmm/machine/machine.h"
 
 namespace ramet {
 
 struct EngineConfig {
   std::string kvm_device = Kvm::kDefaultPath;
-  uint32_t workers = 0;  // 0: the number of cores, at most 2
-  LogSink::Function log = {};
+  uint32_t workers = 0;        // 0: the number of cores, at most 2
+  LogSink::Function log = {};  // on the thread for the embedder's code
   std::string scratch_directory = "/var/tmp";
+  jail::Mode confinement = jail::Mode::kEnforce;
+  bool confinement_required = false;
+  size_t idle_threads = 32;  // of each kind, kept for the next machine
 };
 
 class Engine {
  public:
   static StatusOr<std::shared_ptr<Engine>> create(EngineConfig config);
+  ~Engine();
 
   const std::shared_ptr<const Kvm>& kvm() const { return kvm_; }
-  virtio::Executor* executor() { return &executor_; }
+  Machine::Host machine_host() const { return {.kvm = kvm_, .jail = jail_.get()}; }
+  jail::Jail& jail() { return *jail_; }
+  // For what may block on a machine's behalf; behind the workers' filter.
+  WorkerPool* workers() { return pool_.get(); }
+  // For the embedder's own code.
+  WorkerPool* embedder_calls() { return calls_.get(); }
   LogSink* log() { return &log_; }
   const std::string& scratch_directory() const { return config_.scratch_directory; }
+
+  // A file without a name for what a machine writes to its disk, made in scratch_directory(), or in
+  // memory where that is empty. Blocks.
+  StatusOr<UniqueFd> make_overlay_file(uint64_t size);
 
   // Runs `teardown` on the reaper's thread.
   void reap(std::function<void()> teardown) { reaper_->post(std::move(teardown)); }
@@ -54,22 +71,27 @@ class Engine {
   Status check_process() const;
 
  private:
-  class PoolExecutor : public virtio::Executor {
-   public:
-    void post(std::function<void()> job) override { pool->post(std::move(job)); }
-    WorkerPool* pool = nullptr;
-  };
+  // Log lines that wait for the embedder; further ones are dropped.
+  static constexpr uint32_t kMaxLogWaiting = 1000;
 
   explicit Engine(EngineConfig config);
+  Status start_threads(uint32_t workers);
+  void tell_log(LogLevel level, std::string_view line);
+  void tell_refused(const jail::RefusedCall& call, bool allowed);
 
   const EngineConfig config_;
   const int owner_pid_;
   LogSink log_;
   std::shared_ptr<const Kvm> kvm_;
   std::atomic<uint32_t> next_port_offset_{0};
-  PoolExecutor executor_;
+  std::atomic<uint32_t> log_waiting_{0};
+  std::mutex told_mutex_;
+  bool closing_ = false;  // with told_mutex_: the jail may tell of a call while the pools go
+  std::unique_ptr<jail::Jail> jail_;
+  std::unique_ptr<WorkerPool> calls_;
+  std::unique_ptr<WorkerPool> opener_;
   std::unique_ptr<WorkerPool> pool_;
-  std::unique_ptr<WorkerPool> reaper_;  // last: its jobs may use the pool
+  std::unique_ptr<WorkerPool> reaper_;  // last: its jobs may use all the others
 };
 
 }  // namespace ramet

@@ -17,6 +17,7 @@
 #include "vmm/kvm/capabilities.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
+#include "vmm/machine/policy_facts.h"
 
 namespace ramet {
 namespace {
@@ -77,6 +78,18 @@ Status try_machine(std::shared_ptr<const Kvm> kvm) {
   return vcpu->tsc_khz().status();
 }
 
+void inspect_confinement(HostFacts* facts) {
+  const auto jail = jail::Jail::create({.facts = machine_policy_facts()});
+  if (!jail.ok()) {
+    facts->confinement = jail.status();
+    return;
+  }
+  facts->confinement = (*jail)->report();
+  for (const jail::ThreadKind kind : jail::kThreadKinds) {
+    facts->policies[static_cast<size_t>(kind)] = (*jail)->policy(kind);
+  }
+}
+
 }  // namespace
 
 HostFacts inspect_host(const std::string& kvm_device) {
@@ -104,6 +117,7 @@ HostFacts inspect_host(const std::string& kvm_device) {
     facts.kvm = try_machine(*kvm);
     facts.tsc_runs = facts.kvm.ok();
   }
+  inspect_confinement(&facts);
   return facts;
 }
 

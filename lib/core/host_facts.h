@@ -4,11 +4,13 @@
 #ifndef RAMET_LIB_CORE_HOST_FACTS_H_
 #define RAMET_LIB_CORE_HOST_FACTS_H_
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "vmm/base/status.h"
+#include "vmm/jail/jail.h"
 
 namespace ramet {
 
@@ -30,6 +32,9 @@ struct HostFacts {
   uint64_t memory_bytes = 0;
   uint64_t available_memory_bytes = 0;
   uint32_t cores = 0;
+  // What the jail of a new engine says; its error where not even that can be had.
+  StatusOr<jail::JailReport> confinement = absl::UnknownError("not tried");
+  std::array<jail::Policy, jail::kThreadKinds.size()> policies;  // by ThreadKind
 };
 
 HostFacts inspect_host(const std::string& kvm_device);

@@ -25,10 +25,11 @@ uint64_t metric(const virtio::VirtioDevice& device, std::string_view name) {
 
 }  // namespace
 
-Instance::Instance(std::unique_ptr<Machine> machine, InstanceOptions options)
+Instance::Instance(Engine* engine, std::unique_ptr<Machine> machine, InstanceOptions options)
     : machine_(std::move(machine)),
       options_(std::move(options)),
-      console_(options_.console),
+      executor_(engine->workers(), machine_->tenant()),
+      console_(engine->embedder_calls(), options_.console),
       generation_(&machine_->memory(), GuestAddr{x86::kVmGenIdGuidAddress},
                   &machine_->irq(x86::kGedGsi)),
       power_({.power_off =
@@ -45,9 +46,9 @@ StatusOr<std::unique_ptr<Instance>> Instance::create(Engine* engine,
                                                      uint32_t vcpus, InstanceOptions options) {
   const Kvm& kvm = *engine->kvm();
   auto cpuid = x86::baseline(kvm.supported_cpuid(), {.tsc_deadline = kvm.has_tsc_deadline()});
-  RAMET_ASSIGN_OR_RETURN(
-      auto machine, Machine::create(engine->kvm(), std::move(memory), vcpus, std::move(cpuid)));
-  std::unique_ptr<Instance> self(new Instance(std::move(machine), std::move(options)));
+  RAMET_ASSIGN_OR_RETURN(auto machine, Machine::create(engine->machine_host(), std::move(memory),
+                                                       vcpus, std::move(cpuid)));
+  std::unique_ptr<Instance> self(new Instance(engine, std::move(machine), std::move(options)));
   RAMET_RETURN_IF_ERROR(self->add_bus_devices(nullptr));
   RAMET_RETURN_IF_ERROR(self->add_disks(engine, nullptr));
   RAMET_RETURN_IF_ERROR(self->add_vsock(engine, nullptr));
@@ -59,9 +60,9 @@ StatusOr<std::unique_ptr<Instance>> Instance::restore(Engine* engine,
                                                       std::unique_ptr<GuestMemory> memory,
                                                       const InstanceState& state,
                                                       InstanceOptions options) {
-  RAMET_ASSIGN_OR_RETURN(auto machine,
-                         Machine::restore(engine->kvm(), std::move(memory), state.machine));
-  std::unique_ptr<Instance> self(new Instance(std::move(machine), std::move(options)));
+  RAMET_ASSIGN_OR_RETURN(
+      auto machine, Machine::restore(engine->machine_host(), std::move(memory), state.machine));
+  std::unique_ptr<Instance> self(new Instance(engine, std::move(machine), std::move(options)));
   RAMET_RETURN_IF_ERROR(self->add_bus_devices(&state.serial));
   RAMET_RETURN_IF_ERROR(self->add_disks(engine, &state));
   RAMET_RETURN_IF_ERROR(self->add_vsock(engine, &state));
@@ -93,8 +94,9 @@ Status Instance::add_disks(Engine* engine, const InstanceState* state) {
   if (options_.disks.scratch != nullptr) {
     auto scratch = std::make_unique<block::CowBackend>(
         options_.disks.scratch,
-        block::OverlayOptions{.directory = engine->scratch_directory(),
-                              .max_bytes = options_.disks.scratch->size_bytes()});
+        block::OverlayOptions{
+            .make_file = [engine](uint64_t size) { return engine->make_overlay_file(size); },
+            .max_bytes = options_.disks.scratch->size_bytes()});
     scratch_ = scratch.get();
     RAMET_RETURN_IF_ERROR(add_disk(engine, kScratchSlot, std::move(scratch), state));
   }
@@ -103,7 +105,7 @@ Status Instance::add_disks(Engine* engine, const InstanceState* state) {
 
 Status Instance::add_disk(Engine* engine, uint32_t slot, std::unique_ptr<block::Backend> backend,
                           const InstanceState* state) {
-  const block::BlockOptions options = {.id = disk_id(slot), .executor = engine->executor()};
+  const block::BlockOptions options = {.id = disk_id(slot), .executor = &executor_};
   if (state == nullptr) {
     RAMET_ASSIGN_OR_RETURN(auto device, block::BlockDevice::create(std::move(backend), options));
     return add_transport(engine, slot, std::move(device), nullptr);
@@ -198,6 +200,9 @@ Status Instance::describe_end(const MachineEnd& end) const {
   const std::string console = console_.last_lines(kConsoleLinesInMessages);
   const std::string text =
       "the guest died: " + end.detail + (console.empty() ? "" : "; its console ends: " + console);
+  if (end.reason == EndReason::kRefusedCall) {
+    return with_reason(absl::DataLossError(end.detail), reason::kCallRefused);
+  }
   if (end.reason == EndReason::kHostError) {
     return absl::InternalError("the machine stopped: " + end.detail);
   }

@@ -23,6 +23,7 @@
 #include "lib/core/console.h"
 #include "lib/core/engine.h"
 #include "lib/core/instance_state.h"
+#include "lib/core/machine_executor.h"
 #include "vmm/machine/machine.h"
 
 namespace ramet {
@@ -76,14 +77,14 @@ class Instance {
   Status write_generation(const GenerationId& id) { return generation_.write(id); }
   Status change_generation(const GenerationId& id) { return generation_.change(id); }
 
-  // `function` is called once when the machine ended by itself, on a vCPU thread, with a status
-  // that says why. The vsock's streams are woken with the same.
+  // `function` is called once when the machine ended by itself, as Machine::on_end() calls, with a
+  // status that says why. The vsock's streams are woken with the same.
   void on_end(std::function<void(const Status&)> function);
 
   InstanceMetrics metrics() const;
 
  private:
-  Instance(std::unique_ptr<Machine> machine, InstanceOptions options);
+  Instance(Engine* engine, std::unique_ptr<Machine> machine, InstanceOptions options);
   Status add_bus_devices(const SerialState* serial);
   Status add_disks(Engine* engine, const InstanceState* state);
   Status add_disk(Engine* engine, uint32_t slot, std::unique_ptr<block::Backend> backend,
@@ -96,6 +97,7 @@ class Instance {
 
   const std::unique_ptr<Machine> machine_;  // first: the devices use its memory and interrupt lines
   const InstanceOptions options_;
+  MachineExecutor executor_;
   Console console_;
   const VmGenId generation_;
   std::unique_ptr<Serial> serial_;

@@ -29,6 +29,8 @@ inline constexpr std::string_view kGuestMisbehaved = "guest_misbehaved";
 inline constexpr std::string_view kProcessesAlive = "processes_alive";
 inline constexpr std::string_view kKilled = "killed";
 inline constexpr std::string_view kReseedFailed = "reseed_failed";
+inline constexpr std::string_view kCallRefused = "call_refused";
+inline constexpr std::string_view kConfinementRefused = "confinement_refused";
 }  // namespace reason
 
 // `status` with this reason, unless it is OK or has one.

@@ -35,7 +35,14 @@ std::shared_ptr<SandboxLife> SandboxLife::create(Engine* engine, std::unique_ptr
   std::shared_ptr<SandboxLife> self(new SandboxLife(engine, std::move(instance), times));
   // Weak, or the instance's listener would keep alive what keeps the instance alive.
   self->instance_->on_end([weak = std::weak_ptr(self)](const Status& reason) {
-    if (const auto life = weak.lock()) {
+    const auto life = weak.lock();
+    if (life == nullptr) {
+      return;
+    }
+    // A thread that asks for what it never needs runs somebody else's code.
+    if (reason_of(reason) == reason::kCallRefused) {
+      life->poison(reason);
+    } else {
       life->finish(reason);
     }
   });

@@ -90,7 +90,7 @@ StatusOr<std::shared_ptr<const block::LayerStack>> make_scratch(const std::strin
   RAMET_ASSIGN_OR_RETURN(const auto runs, data_runs(file.get(), bytes));
   RAMET_ASSIGN_OR_RETURN(const auto empty, block::LayerStack::create(nullptr, bytes));
   RAMET_ASSIGN_OR_RETURN(auto layer, block::DiskFile::adopt(std::move(file), "scratch image",
-                                                            block::Access::kReadOnly, false));
+                                                            block::Access::kReadOnly));
   return empty->with_layer(std::move(layer), runs);
 }
 

@@ -120,8 +120,8 @@ StatusOr<std::shared_ptr<const block::LayerStack>> load_scratch(
   RAMET_ASSIGN_OR_RETURN(UniqueFd copy, create_unnamed_file(scratch_directory, saved.size));
   RAMET_RETURN_IF_ERROR(copy_runs(file.get(), copy.get(), saved));
   RAMET_ASSIGN_OR_RETURN(const auto empty, block::LayerStack::create(nullptr, saved.size));
-  RAMET_ASSIGN_OR_RETURN(auto layer, block::DiskFile::adopt(std::move(copy), kScratchName,
-                                                            block::Access::kReadOnly, false));
+  RAMET_ASSIGN_OR_RETURN(
+      auto layer, block::DiskFile::adopt(std::move(copy), kScratchName, block::Access::kReadOnly));
   return empty->import_layer(std::move(layer), saved.runs);
 }
 

@@ -429,7 +429,7 @@ TEST_CASE("a memory that is not laid out as the saved machine's is refused") {
   auto memory = GuestMemory::create(saved.image->fd(), small_regions(kGuestMemoryBytes / 2),
                                     MapMode::kPrivate);
   REQUIRE(memory.ok());
-  const auto machine = Machine::restore(kvm, std::move(*memory), saved.state);
+  const auto machine = Machine::restore({kvm, shared_jail()}, std::move(*memory), saved.state);
   CHECK(machine.status().code() == absl::StatusCode::kInvalidArgument);
 }
 

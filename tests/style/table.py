@@ -86,9 +86,9 @@ SHIM = ('vmm/base/syscall.cc', 'vmm/base/unique_fd.')
 BYTE_TYPES = {'char', 'unsigned char', 'std::byte', 'uint8_t', 'void', 'sockaddr', 'struct sockaddr'}
 # Where pointers into guest memory may exist.
 CAST_HOMES = ('vmm/memory/', 'vmm/base/syscall.')
-# Types that one folder may cast to: the kernel's structs of KVM end in flexible arrays, and kvm_run is a mapped page. They are
-# memory shared with the kernel, never with the guest.
-CASTS_AT_HOME = {'vmm/kvm/': r'(?:struct )?kvm_\w+'}
+# Types that one folder may cast to: the kernel's structs of KVM end in flexible arrays, and kvm_run is a mapped page; the kernel
+# says at run time how large its seccomp_notif is. They are memory shared with the kernel, never with the guest.
+CASTS_AT_HOME = {'vmm/kvm/': r'(?:struct )?kvm_\w+', 'vmm/jail/': r'seccomp_notif(?:_resp)?'}
 
 # Where catch (...) may stand: the C ABI, and the entry of a thread.
 CATCH_ALL_HOMES = ('lib/api/', 'vmm/base/thread.cc')

@@ -128,6 +128,10 @@ struct Box {
   uint64_t data(uint64_t offset = 0);
 };
 
+// Makes the vCPU threads of all boxes, behind their filter; it keeps no idle ones, so that what a
+// machine costs and leaves can be counted.
+jail::Jail* shared_jail();
+
 struct BoxOptions {
   uint32_t vcpus = 1;
   uint64_t memory_bytes = kGuestMemoryBytes;

@@ -46,6 +46,7 @@ enum class Call : uint8_t {
   kSpawn,
   kSocket,
   kGetrandom,
+  kSeccomp,
 };
 
 class FaultPlan {

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
@@ -226,6 +227,26 @@ Status timerfd_arm(int fd, uint64_t deadline_ns) {
   return invoke(Call::kTimerfd, OnEintr::kRetry,
                 [&] { return ::timerfd_settime(fd, TFD_TIMER_ABSTIME, &spec, nullptr); })
       .status("timerfd_settime");
+}
+
+StatusOr<UniqueFd> epoll() {
+  return owned(invoke(Call::kEpoll, OnEintr::kRetry, [] { return ::epoll_create1(EPOLL_CLOEXEC); }),
+               "epoll_create1");
+}
+
+Status epoll_add(int epoll, int fd, uint32_t events, uint64_t id) {
+  epoll_event event = {};
+  event.events = events;
+  event.data.u64 = id;
+  return invoke(Call::kEpoll, OnEintr::kRetry,
+                [&] { return ::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event); })
+      .status("epoll_ctl(EPOLL_CTL_ADD)");
+}
+
+Result epoll_wait(int epoll, std::span<epoll_event> events, int timeout_ms) {
+  return invoke(Call::kEpoll, OnEintr::kRetry, [&] {
+    return ::epoll_wait(epoll, events.data(), static_cast<int>(events.size()), timeout_ms);
+  });
 }
 
 Status getrandom(std::span<std::byte> into) {

@@ -22,6 +22,7 @@
 struct stat;
 struct iovec;
 struct pollfd;
+struct epoll_event;
 
 namespace ramet::sys {
 
@@ -100,6 +101,10 @@ StatusOr<UniqueFd> eventfd();
 StatusOr<UniqueFd> timerfd();
 // Arms `fd` once at `deadline_ns` on CLOCK_MONOTONIC; 0 disarms.
 Status timerfd_arm(int fd, uint64_t deadline_ns);
+// A new epoll instance (EPOLL_CLOEXEC); `id` comes back as the data of each event of `fd`.
+StatusOr<UniqueFd> epoll();
+Status epoll_add(int epoll, int fd, uint32_t events, uint64_t id);
+Result epoll_wait(int epoll, std::span<epoll_event> events, int timeout_ms);
 // Fills `into` from the kernel's generator.
 Status getrandom(std::span<std::byte> into);
 

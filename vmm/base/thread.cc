@@ -45,19 +45,21 @@ sys::Result create(pthread_t* handle, void* (*entry)(void*), void* argument) {
 }  // namespace
 
 void* Thread::entry(void* self) {
-  static_cast<Thread*>(self)->body_();
+  auto* const thread = static_cast<Thread*>(self);
+  // By itself it is one prctl(); from outside, the C library goes by way of /proc.
+  pthread_setname_np(pthread_self(), thread->name_.c_str());
+  thread->body_();
   return nullptr;
 }
 
 StatusOr<std::unique_ptr<Thread>> Thread::start(const std::string& name,
                                                 std::function<void()> body) {
-  std::unique_ptr<Thread> thread(new Thread(std::move(body)));
+  std::unique_ptr<Thread> thread(new Thread(name, std::move(body)));
   const sys::Result result = create(&thread->handle_, &Thread::entry, thread.get());
   if (!result.ok()) {
     return result.status(absl::StrFormat("start thread %s", name));
   }
   thread->started_ = true;
-  pthread_setname_np(thread->handle_, name.substr(0, 15).c_str());
   return thread;
 }
 
@@ -69,8 +71,6 @@ void Thread::join() {
     started_ = false;
   }
 }
-
-bool Thread::is_current() const { return started_ && pthread_equal(handle_, pthread_self()) != 0; }
 
 Status Thread::signal(int signal) const {
   if (!started_) {

@@ -22,7 +22,7 @@ inline constexpr size_t kThreadStackBytes = 256 * 1024;
 
 class Thread {
  public:
-  // Starts `body` in a new thread called `name` (cut to 15 characters, pthread_setname_np's limit).
+  // Starts `body` in a new thread called `name` (cut to kNameChars).
   // ResourceExhausted or Unavailable where the host grants no thread.
   static StatusOr<std::unique_ptr<Thread>> start(const std::string& name,
                                                  std::function<void()> body);
@@ -32,14 +32,16 @@ class Thread {
   Thread& operator=(const Thread&) = delete;
 
   void join();
-  bool is_current() const;
   // Sends `signal` to this thread (tgkill by way of pthread_kill). Legal until join() has returned.
   Status signal(int signal) const;
 
  private:
-  explicit Thread(std::function<void()> body) : body_(std::move(body)) {}
+  Thread(const std::string& name, std::function<void()> body)
+      : name_(name.substr(0, kNameChars)), body_(std::move(body)) {}
   static void* entry(void* self);
+  static constexpr size_t kNameChars = 15;  // pthread_setname_np(3)
 
+  const std::string name_;
   std::function<void()> body_;
   pthread_t handle_ = {};
   bool started_ = false;

@@ -6,14 +6,50 @@
 
 namespace ramet {
 
-StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::start(const std::string& name, uint32_t threads) {
-  std::unique_ptr<WorkerPool> pool(new WorkerPool());
+StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::start(jail::Jail* jail, jail::ThreadKind kind,
+                                                        uint32_t threads) {
+  std::unique_ptr<WorkerPool> pool(new WorkerPool(jail, kind, {}));
   for (uint32_t i = 0; i < threads; ++i) {
-    RAMET_ASSIGN_OR_RETURN(auto thread, Thread::start(absl::StrFormat("%s%d", name, i),
-                                                      [self = pool.get()] { self->body(); }));
-    pool->threads_.push_back(std::move(thread));
+    RAMET_RETURN_IF_ERROR(pool->add_worker());
   }
   return pool;
+}
+
+StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::start_unconfined(jail::Jail* jail,
+                                                                   const std::string& name) {
+  std::unique_ptr<WorkerPool> pool(new WorkerPool(jail, std::nullopt, name));
+  RAMET_RETURN_IF_ERROR(pool->add_worker());
+  return pool;
+}
+
+Status WorkerPool::add_worker() {
+  auto worker = std::make_unique<Worker>();
+  const auto run = [this, self = worker.get()](jail::TenantSlot& slot) { body(&slot, self); };
+  RAMET_ASSIGN_OR_RETURN(worker->thread,
+                         kind_ ? jail_.run(*kind_, run) : jail_.run_unconfined(name_, run));
+  const std::lock_guard lock(mutex_);
+  workers_.push_back(std::move(worker));
+  return Status();
+}
+
+Status WorkerPool::renew_refused() {
+  std::vector<Worker*> refused;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& worker : workers_) {
+      if (!worker->replaced && worker->thread->was_refused()) {
+        refused.push_back(worker.get());
+      }
+    }
+  }
+  for (Worker* worker : refused) {
+    // First the new one: with none, the old one is better than nobody.
+    RAMET_RETURN_IF_ERROR(add_worker());
+    const std::lock_guard lock(mutex_);
+    worker->replaced = true;
+    changed_.notify_all();
+  }
+  return Status();
 }
 
 WorkerPool::~WorkerPool() {
@@ -22,14 +58,14 @@ WorkerPool::~WorkerPool() {
     stopping_ = true;
     changed_.notify_all();
   }
-  for (const auto& thread : threads_) {
-    thread->join();
+  for (const auto& worker : workers_) {
+    worker->thread->join();
   }
 }
 
-void WorkerPool::post(std::function<void()> job) {
+void WorkerPool::post(std::function<void()> job, std::shared_ptr<jail::Tenant> tenant) {
   const std::lock_guard lock(mutex_);
-  jobs_.push_back(std::move(job));
+  jobs_.push_back({std::move(job), std::move(tenant)});
   ++posted_;
   changed_.notify_all();
 }
@@ -46,18 +82,20 @@ Status WorkerPool::drain(uint64_t deadline_ns) {
   return Status();
 }
 
-void WorkerPool::body() {
+void WorkerPool::body(jail::TenantSlot* slot, const Worker* self) {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return stopping_ || !jobs_.empty(); });
-    if (jobs_.empty()) {
+    changed_.wait(lock, [&] { return stopping_ || self->replaced || !jobs_.empty(); });
+    if (self->replaced || jobs_.empty()) {
       return;
     }
-    std::function<void()> job = std::move(jobs_.front());
+    Job job = std::move(jobs_.front());
     jobs_.pop_front();
     lock.unlock();
-    job();
-    job = nullptr;  // what it owns goes before it counts as ended
+    slot->set(std::move(job.tenant));
+    job.run();
+    job.run = nullptr;  // what it owns goes before it counts as ended
+    slot->set(nullptr);
     lock.lock();
     ++ended_;
     changed_.notify_all();

@@ -11,35 +11,61 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "vmm/base/status.h"
-#include "vmm/base/thread.h"
+#include "vmm/jail/jail.h"
 
 namespace ramet {
 
 class WorkerPool {
  public:
-  static StatusOr<std::unique_ptr<WorkerPool>> start(const std::string& name, uint32_t threads);
+  // Threads of this kind, made by `jail`, which outlives the pool.
+  static StatusOr<std::unique_ptr<WorkerPool>> start(jail::Jail* jail, jail::ThreadKind kind,
+                                                     uint32_t threads);
+  // One thread without a filter.
+  static StatusOr<std::unique_ptr<WorkerPool>> start_unconfined(jail::Jail* jail,
+                                                                const std::string& name);
   ~WorkerPool();
 
-  void post(std::function<void()> job);
+  // `tenant` answers for what the job does; none: nobody but the engine is told.
+  void post(std::function<void()> job, std::shared_ptr<jail::Tenant> tenant = nullptr);
+  // Puts a new thread in the place of each that was refused a system call, which leaves after the
+  // job it is at. Not from a job.
+  Status renew_refused();
   // Waits until every job posted before the call has ended. DeadlineExceeded at `deadline_ns`
   // (CLOCK_MONOTONIC).
   Status drain(uint64_t deadline_ns);
 
  private:
-  WorkerPool() = default;
-  void body();
+  struct Job {
+    std::function<void()> run;
+    std::shared_ptr<jail::Tenant> tenant;
+  };
+
+  struct Worker {
+    std::unique_ptr<jail::JailedThread> thread;
+    bool replaced = false;
+  };
+
+  WorkerPool(jail::Jail* jail, std::optional<jail::ThreadKind> kind, std::string name)
+      : jail_(*jail), kind_(kind), name_(std::move(name)) {}
+  Status add_worker();
+  void body(jail::TenantSlot* slot, const Worker* self);
+
+  jail::Jail& jail_;
+  const std::optional<jail::ThreadKind> kind_;  // none: without a filter
+  const std::string name_;                      // of a thread without a kind
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::function<void()>> jobs_;
+  std::deque<Job> jobs_;
   uint64_t posted_ = 0;
   uint64_t ended_ = 0;
   bool stopping_ = false;
-  std::vector<std::unique_ptr<Thread>> threads_;
+  std::vector<std::unique_ptr<Worker>> workers_;
 };
 
 }  // namespace ramet

@@ -1,8 +1,9 @@
 // Vcpu owns one KVM vCPU: its descriptor, its kvm_run page and its register state.
 //
-// Thread rule: run() and all state calls on the vCPU's own thread (KVM wants it so); request_exit()
-// from any thread. Invariant: nothing here looks into guest memory; an exit's data lies in the
-// kvm_run page, which only the kernel and this process see.
+// Thread rule: run() and complete_pending_exit() on the vCPU's own thread; all state calls on one
+// thread at a time, while it does not run (KVM takes them from any thread, at some cost for the
+// first after a change); request_exit() from any thread. Invariant: nothing here looks into guest
+// memory; an exit's data lies in the kvm_run page, which only the kernel and this process see.
 #ifndef RAMET_VMM_KVM_VCPU_H_
 #define RAMET_VMM_KVM_VCPU_H_
 

@@ -43,13 +43,20 @@ bool same_layout(std::span<const MemoryRegion> a, std::span<const MemoryRegion> 
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Machine>> Machine::make(std::shared_ptr<const Kvm> kvm,
+Machine::Machine(const Host& host, std::unique_ptr<GuestMemory> memory)
+    : host_(host),
+      memory_(std::move(memory)),
+      tenant_(std::make_shared<jail::Tenant>([this](const jail::RefusedCall& call) {
+        request_end({EndReason::kRefusedCall, jail::describe(call)});
+      })) {}
+
+StatusOr<std::unique_ptr<Machine>> Machine::make(const Host& host,
                                                  std::unique_ptr<GuestMemory> memory,
                                                  std::vector<x86::CpuidEntry> cpuid) {
-  std::unique_ptr<Machine> machine(new Machine(std::move(kvm), std::move(memory)));
+  std::unique_ptr<Machine> machine(new Machine(host, std::move(memory)));
   machine->cpuid_ = std::move(cpuid);
   const uint64_t start = monotonic_ns();
-  RAMET_ASSIGN_OR_RETURN(machine->vm_, Vm::create(machine->kvm_));
+  RAMET_ASSIGN_OR_RETURN(machine->vm_, Vm::create(machine->host_.kvm));
   const uint64_t made = monotonic_ns();
   RAMET_RETURN_IF_ERROR(machine->vm_->set_memory(*machine->memory_));
   machine->times_.create_vm_ns = made - start;
@@ -57,7 +64,7 @@ StatusOr<std::unique_ptr<Machine>> Machine::make(std::shared_ptr<const Kvm> kvm,
   return machine;
 }
 
-StatusOr<std::unique_ptr<Machine>> Machine::create(std::shared_ptr<const Kvm> kvm,
+StatusOr<std::unique_ptr<Machine>> Machine::create(const Host& host,
                                                    std::unique_ptr<GuestMemory> memory,
                                                    uint32_t vcpus,
                                                    std::vector<x86::CpuidEntry> cpuid) {
@@ -65,7 +72,7 @@ StatusOr<std::unique_ptr<Machine>> Machine::create(std::shared_ptr<const Kvm> kv
     return absl::InvalidArgumentError(
         absl::StrFormat("%d vCPUs asked for; 1 to %d can be had", vcpus, x86::kMaxVcpus));
   }
-  RAMET_ASSIGN_OR_RETURN(auto machine, make(std::move(kvm), std::move(memory), std::move(cpuid)));
+  RAMET_ASSIGN_OR_RETURN(auto machine, make(host, std::move(memory), std::move(cpuid)));
   RAMET_ASSIGN_OR_RETURN(auto made, machine->make_vcpus(vcpus));
   RAMET_RETURN_IF_ERROR(machine->make_ioapic(std::make_unique<x86::Ioapic>(&machine->msi_path_)));
   RAMET_RETURN_IF_ERROR(made[0]->tsc_khz().status());
@@ -73,7 +80,7 @@ StatusOr<std::unique_ptr<Machine>> Machine::create(std::shared_ptr<const Kvm> kv
   return machine;
 }
 
-StatusOr<std::unique_ptr<Machine>> Machine::restore(std::shared_ptr<const Kvm> kvm,
+StatusOr<std::unique_ptr<Machine>> Machine::restore(const Host& host,
                                                     std::unique_ptr<GuestMemory> memory,
                                                     const MachineState& state) {
   if (state.vcpus.empty() || state.vcpus.size() > x86::kMaxVcpus) {
@@ -89,8 +96,8 @@ StatusOr<std::unique_ptr<Machine>> Machine::restore(std::shared_ptr<const Kvm> k
         "other addresses",
         saved_bytes, state.regions.size(), memory->total_bytes(), memory->regions().size()));
   }
-  RAMET_RETURN_IF_ERROR(x86::check_compatible(state.cpuid, kvm->supported_cpuid()));
-  RAMET_ASSIGN_OR_RETURN(auto machine, make(std::move(kvm), std::move(memory), state.cpuid));
+  RAMET_RETURN_IF_ERROR(x86::check_compatible(state.cpuid, host.kvm->supported_cpuid()));
+  RAMET_ASSIGN_OR_RETURN(auto machine, make(host, std::move(memory), state.cpuid));
   RAMET_ASSIGN_OR_RETURN(auto vcpus,
                          machine->make_vcpus(static_cast<uint32_t>(state.vcpus.size())));
   const uint64_t start = monotonic_ns();
@@ -111,7 +118,10 @@ StatusOr<std::unique_ptr<Machine>> Machine::restore(std::shared_ptr<const Kvm> k
   return machine;
 }
 
-Machine::~Machine() { stop(); }
+Machine::~Machine() {
+  stop();
+  tenant_->close();
+}
 
 void Machine::MsiPath::signal_msi(const x86::MsiMessage& message) {
   if (Status sent = machine_.vm_->signal_msi(message); !sent.ok()) {
@@ -148,7 +158,7 @@ StatusOr<std::vector<std::unique_ptr<Vcpu>>> Machine::make_vcpus(uint32_t count)
 Status Machine::check_cpuid(const Vcpu& vcpu, std::span<const x86::CpuidEntry> asked) {
   RAMET_ASSIGN_OR_RETURN(const auto got, vcpu.cpuid());
   returned_cpuid_bits_ = x86::returned_bits(asked, got);
-  if (!returned_cpuid_bits_.empty() && kvm_->kind() == KvmKind::kHardware) {
+  if (!returned_cpuid_bits_.empty() && host_.kvm->kind() == KvmKind::kHardware) {
     return absl::InternalError("KVM gives the guest CPU features that were masked: " +
                                returned_cpuid_bits_);
   }
@@ -159,7 +169,8 @@ Status Machine::start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus) {
   for (auto& vcpu : vcpus) {
     RAMET_ASSIGN_OR_RETURN(auto thread,
                            VcpuThread::start(std::move(vcpu), handler_,
-                                             [this](const MachineEnd& end) { request_end(end); }));
+                                             [this](const MachineEnd& end) { request_end(end); },
+                                             {.jail = host_.jail, .tenant = tenant_}));
     vcpus_.push_back(std::move(thread));
   }
   return Status();

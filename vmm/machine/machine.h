@@ -22,6 +22,7 @@
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/status.h"
 #include "vmm/bus/device.h"
+#include "vmm/jail/jail.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/exit_handler.h"
@@ -42,16 +43,22 @@ struct MachineTimes {
 
 class Machine {
  public:
+  // What machines share; outlives them.
+  struct Host {
+    std::shared_ptr<const Kvm> kvm;
+    jail::Jail* jail = nullptr;
+  };
+
   // A fresh machine with `vcpus` vCPUs whose CPU model is `cpuid` (x86::baseline). Paused; its
   // memory is as given.
-  static StatusOr<std::unique_ptr<Machine>> create(std::shared_ptr<const Kvm> kvm,
+  static StatusOr<std::unique_ptr<Machine>> create(const Host& host,
                                                    std::unique_ptr<GuestMemory> memory,
                                                    uint32_t vcpus,
                                                    std::vector<x86::CpuidEntry> cpuid);
   // A machine in a saved state. Its memory is the saved one (InvalidArgument where it is laid out
   // otherwise). FailedPrecondition where this host
   // cannot run it, before any KVM call.
-  static StatusOr<std::unique_ptr<Machine>> restore(std::shared_ptr<const Kvm> kvm,
+  static StatusOr<std::unique_ptr<Machine>> restore(const Host& host,
                                                     std::unique_ptr<GuestMemory> memory,
                                                     const MachineState& state);
   // Stops the vCPUs.
@@ -66,7 +73,10 @@ class Machine {
 
   // Points vCPU 0 at a kernel's entry.
   Status set_entry(const x86::EntryState& entry);
-  // Runs `function` on a vCPU's thread while it is paused.
+  // Who answers for what confined threads do for this machine: a call that is refused to one of
+  // them ends it (kRefusedCall). For jobs that workers do for its devices.
+  const std::shared_ptr<jail::Tenant>& tenant() const { return tenant_; }
+  // Runs `function` here while this vCPU is paused.
   Status with_vcpu(uint32_t vcpu, const std::function<Status(Vcpu&)>& function);
 
   // All vCPUs start, or go on. FailedPrecondition once ended.
@@ -89,9 +99,9 @@ class Machine {
   std::optional<MachineEnd> end() const;
   // Waits for the end until `deadline_ns` on CLOCK_MONOTONIC (0: for ever).
   std::optional<MachineEnd> wait_end(uint64_t deadline_ns) const;
-  // `function` is called once, as soon as the machine has ended: on a vCPU's thread, or on that of
-  // stop() or request_end(); at once when it has already. It must not wait for the machine's
-  // threads.
+  // `function` is called once, as soon as the machine has ended: on a vCPU's thread, on one of the
+  // supervisor's, or on that of stop() or request_end(); at once when it has already. It must not
+  // wait for the machine's threads, and on them it may make few system calls.
   void on_end(std::function<void(const MachineEnd&)> function);
 
   uint32_t vcpus() const { return static_cast<uint32_t>(vcpus_.size()); }
@@ -122,9 +132,8 @@ class Machine {
     Machine& machine_;
   };
 
-  Machine(std::shared_ptr<const Kvm> kvm, std::unique_ptr<GuestMemory> memory)
-      : kvm_(std::move(kvm)), memory_(std::move(memory)) {}
-  static StatusOr<std::unique_ptr<Machine>> make(std::shared_ptr<const Kvm> kvm,
+  Machine(const Host& host, std::unique_ptr<GuestMemory> memory);
+  static StatusOr<std::unique_ptr<Machine>> make(const Host& host,
                                                  std::unique_ptr<GuestMemory> memory,
                                                  std::vector<x86::CpuidEntry> cpuid);
   Status make_ioapic(std::unique_ptr<x86::Ioapic> ioapic);
@@ -134,7 +143,7 @@ class Machine {
   Status refuse_ended(const char* what) const;
   Status start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus);
 
-  const std::shared_ptr<const Kvm> kvm_;
+  const Host host_;
   const std::unique_ptr<GuestMemory> memory_;
   std::vector<x86::CpuidEntry> cpuid_;
   std::unique_ptr<Vm> vm_;
@@ -149,6 +158,7 @@ class Machine {
   mutable std::condition_variable ended_;
   std::optional<MachineEnd> end_;
   std::vector<std::function<void(const MachineEnd&)>> end_listeners_;
+  const std::shared_ptr<jail::Tenant> tenant_;
 
   std::vector<std::unique_ptr<VcpuThread>> vcpus_;  // last: their threads use all of the above
 };

@@ -16,6 +16,7 @@ enum class EndReason : uint8_t {
   kGuestFault,   // the guest did something that KVM or the machine cannot go on from
   kHostError,    // a call of the host failed
   kStopped,      // stop() was called
+  kRefusedCall,  // a thread that worked for it was refused a system call: it is not ours any more
 };
 
 struct MachineEnd {

@@ -3,16 +3,10 @@
 #include <chrono>
 #include <csignal>
 
-#include <absl/strings/str_format.h>
-
 #include "vmm/base/clock.h"
 
 namespace ramet {
 namespace {
-
-// Above the real-time signals that the C library keeps for itself; its default action is never
-// taken, because the signal is consumed while blocked.
-int kick_signal() { return SIGRTMIN + 6; }
 
 // A kick is level-triggered by immediate_exit, so one is enough; it is repeated in case the
 // embedder ignores the signal process-wide at that moment.
@@ -21,7 +15,7 @@ constexpr std::chrono::milliseconds kKickAgain(5);
 void consume_kicks() {
   sigset_t set;
   sigemptyset(&set);
-  sigaddset(&set, kick_signal());
+  sigaddset(&set, vcpu_kick_signal());
   const timespec now = {};
   while (::sigtimedwait(&set, nullptr, &now) > 0) {
   }
@@ -29,13 +23,22 @@ void consume_kicks() {
 
 }  // namespace
 
+// Above the real-time signals that the C library keeps for itself; its default action is never
+// taken, because the signal is consumed while blocked.
+int vcpu_kick_signal() { return SIGRTMIN + 6; }
+
 StatusOr<std::unique_ptr<VcpuThread>> VcpuThread::start(std::unique_ptr<Vcpu> vcpu,
-                                                        const ExitHandler& handler, OnEnd on_end) {
-  RAMET_RETURN_IF_ERROR(vcpu->unblock_in_run(kick_signal()));
-  const std::string name = absl::StrFormat("ramet-vcpu%d", vcpu->id());
+                                                        const ExitHandler& handler, OnEnd on_end,
+                                                        const Place& place) {
+  RAMET_RETURN_IF_ERROR(vcpu->unblock_in_run(vcpu_kick_signal()));
   std::unique_ptr<VcpuThread> self(new VcpuThread(std::move(vcpu), handler, std::move(on_end)));
-  RAMET_ASSIGN_OR_RETURN(self->thread_,
-                         Thread::start(name, [thread = self.get()] { thread->body(); }));
+  RAMET_ASSIGN_OR_RETURN(
+      self->thread_,
+      place.jail->run(jail::ThreadKind::kVcpu,
+                      [thread = self.get(), tenant = place.tenant](jail::TenantSlot& slot) {
+                        slot.set(tenant);
+                        thread->body();
+                      }));
   return self;
 }
 
@@ -49,11 +52,7 @@ VcpuThread::~VcpuThread() {
 void VcpuThread::body() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return wish_ != Wish::kPause || call_ != nullptr; });
-    if (call_ != nullptr) {
-      serve_call(&lock);
-      continue;
-    }
+    changed_.wait(lock, [&] { return wish_ != Wish::kPause && !in_call_; });
     if (wish_ == Wish::kStop) {
       break;
     }
@@ -73,6 +72,9 @@ void VcpuThread::body() {
   }
   phase_ = Phase::kEnded;
   changed_.notify_all();
+  lock.unlock();
+  // No kick comes after this; one that is left would be the first exit of the thread's next vCPU.
+  consume_kicks();
 }
 
 void VcpuThread::run_guest() {
@@ -136,21 +138,10 @@ void VcpuThread::end_as_asked() {
   end(std::move(asked));
 }
 
-void VcpuThread::serve_call(std::unique_lock<std::mutex>* lock) {
-  Call* const call = call_;
-  lock->unlock();
-  Status result = call->function(*vcpu_);
-  lock->lock();
-  call->result = std::move(result);
-  call->done = true;
-  call_ = nullptr;
-  changed_.notify_all();
-}
-
 void VcpuThread::kick() {
   vcpu_->request_exit();
   // A thread that is ending cannot be signalled, and need not be.
-  thread_->signal(kick_signal()).IgnoreError();
+  thread_->signal(vcpu_kick_signal()).IgnoreError();
 }
 
 bool VcpuThread::takes_wishes() const {
@@ -217,14 +208,16 @@ void VcpuThread::stop() {
 
 Status VcpuThread::call(const std::function<Status(Vcpu&)>& function) {
   std::unique_lock lock(mutex_);
-  if (phase_ != Phase::kPaused || wish_ != Wish::kPause || call_ != nullptr) {
+  if (phase_ != Phase::kPaused || wish_ != Wish::kPause || in_call_) {
     return absl::FailedPreconditionError("a vCPU's registers can be reached while it is paused");
   }
-  Call call = {.function = function};
-  call_ = &call;
+  in_call_ = true;
+  lock.unlock();
+  Status result = function(*vcpu_);
+  lock.lock();
+  in_call_ = false;
   changed_.notify_all();
-  changed_.wait(lock, [&] { return call.done; });
-  return call.result;
+  return result;
 }
 
 VcpuThread::Phase VcpuThread::phase() const {

@@ -8,8 +8,9 @@
 //
 // Thread rule: resume(), pause(), stop(), call() from any thread but the vCPU's own; request_stop()
 // and request_end() from any. Invariant: outside kRunning the vCPU is not in KVM_RUN and no MMIO or
-// PIO of it is half done. No signal handler is installed: the kick signal is open only inside
-// KVM_RUN and consumed with sigtimedwait.
+// PIO of it is half done. The thread is confined: of KVM it may run the vCPU and raise interrupts,
+// so registers are read and written on the caller's. No signal handler is installed: the kick
+// signal is open only inside KVM_RUN and consumed with sigtimedwait.
 #ifndef RAMET_VMM_MACHINE_VCPU_THREAD_H_
 #define RAMET_VMM_MACHINE_VCPU_THREAD_H_
 
@@ -18,7 +19,7 @@
 #include <memory>
 #include <mutex>
 
-#include "vmm/base/thread.h"
+#include "vmm/jail/jail.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/exit_handler.h"
 
@@ -30,9 +31,14 @@ class VcpuThread {
   // Called on the vCPU thread, once, when the guest, the host or request_end() ended it.
   using OnEnd = std::function<void(MachineEnd)>;
 
+  struct Place {
+    jail::Jail* jail = nullptr;            // makes the thread; outlives it
+    std::shared_ptr<jail::Tenant> tenant;  // answers for what it does
+  };
   // Starts the thread, paused. `handler` must outlive it.
   static StatusOr<std::unique_ptr<VcpuThread>> start(std::unique_ptr<Vcpu> vcpu,
-                                                     const ExitHandler& handler, OnEnd on_end);
+                                                     const ExitHandler& handler, OnEnd on_end,
+                                                     const Place& place);
   // Stops and joins.
   ~VcpuThread();
 
@@ -52,8 +58,8 @@ class VcpuThread {
   // For callers that hold locks which OnEnd may want. Never blocks.
   void request_end(MachineEnd end);
 
-  // Runs `function` on the vCPU's thread while it is paused, and waits for it. FailedPrecondition
-  // otherwise.
+  // Runs `function` here, on the caller's thread, while the vCPU is paused and stays so;
+  // FailedPrecondition when it is not paused, or another caller is at it.
   Status call(const std::function<Status(Vcpu&)>& function);
 
   Phase phase() const;
@@ -64,13 +70,6 @@ class VcpuThread {
 
  private:
   enum class Wish : uint8_t { kPause, kRun, kEnd, kStop };
-  // Lives on the caller's stack until it is done: each caller gets the answer to its own call.
-  struct Call {
-    const std::function<Status(Vcpu&)>& function;
-    Status result = {};
-    bool done = false;
-  };
-
   VcpuThread(std::unique_ptr<Vcpu> vcpu, const ExitHandler& handler, OnEnd on_end)
       : vcpu_(std::move(vcpu)), handler_(handler), on_end_(std::move(on_end)) {}
   void body();
@@ -79,7 +78,6 @@ class VcpuThread {
   // Handles what is left of an instruction that was half done, so that the state is whole.
   void finish_instruction();
   void end(MachineEnd end);
-  void serve_call(std::unique_lock<std::mutex>* lock);
   void kick();
   // With mutex_ held: false once it is to end or has ended, for good.
   bool takes_wishes() const;
@@ -96,11 +94,14 @@ class VcpuThread {
   Phase phase_ = Phase::kPaused;
   std::atomic<Wish> wish_{Wish::kPause};
   MachineEnd asked_end_{EndReason::kStopped, "stopped"};  // until Wish::kEnd says more
-  Call* call_ = nullptr;
+  bool in_call_ = false;
   std::atomic<uint64_t> first_exit_ns_{0};
   std::atomic<uint64_t> exits_{0};
-  std::unique_ptr<Thread> thread_;  // last: it uses all of the above
+  std::unique_ptr<jail::JailedThread> thread_;  // last: it uses all of the above
 };
+
+// What gets a vCPU thread out of KVM_RUN; for the rows of its policy.
+int vcpu_kick_signal();
 
 }  // namespace ramet
 

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <stdexcept>
 #include <utility>
+
+#include "vmm/machine/policy_facts.h"
 
 #define RAMET_GUEST(name)                          \
   extern "C" const std::byte ramet_guest_##name[]; \
@@ -203,6 +206,15 @@ Status insert_recorders(Box* box) {
 
 }  // namespace
 
+jail::Jail* shared_jail() {
+  static const auto jail =
+      jail::Jail::create({.required = true, .facts = machine_policy_facts(), .max_idle = 0});
+  if (!jail.ok()) {
+    throw std::runtime_error(jail.status().ToString());
+  }
+  return jail->get();
+}
+
 StatusOr<Box> make_box(std::shared_ptr<const Kvm> kvm, Program program, const BoxOptions& options) {
   Box box;
   box.kvm = kvm;
@@ -211,8 +223,8 @@ StatusOr<Box> make_box(std::shared_ptr<const Kvm> kvm, Program program, const Bo
       auto memory,
       GuestMemory::create(box.memfd.get(), small_regions(options.memory_bytes), MapMode::kShared));
   RAMET_RETURN_IF_ERROR(load_program(*memory, program));
-  RAMET_ASSIGN_OR_RETURN(
-      box.machine, Machine::create(kvm, std::move(memory), options.vcpus, host_baseline(*kvm)));
+  RAMET_ASSIGN_OR_RETURN(box.machine, Machine::create({kvm, shared_jail()}, std::move(memory),
+                                                      options.vcpus, host_baseline(*kvm)));
   RAMET_RETURN_IF_ERROR(insert_recorders(&box));
   const bool has_table = program_bytes(program).handler != 0;
   RAMET_RETURN_IF_ERROR(enter_program(*box.machine, 0, [&](VcpuRegisters& registers) {
@@ -232,7 +244,8 @@ StatusOr<Box> fork_box(std::shared_ptr<const Kvm> kvm, const MemoryImage& image,
   box.kvm = kvm;
   RAMET_ASSIGN_OR_RETURN(auto memory,
                          GuestMemory::create(image.fd(), state.regions, MapMode::kPrivate));
-  RAMET_ASSIGN_OR_RETURN(box.machine, Machine::restore(kvm, std::move(memory), state));
+  RAMET_ASSIGN_OR_RETURN(box.machine,
+                         Machine::restore({kvm, shared_jail()}, std::move(memory), state));
   RAMET_RETURN_IF_ERROR(insert_recorders(&box));
   return box;
 }

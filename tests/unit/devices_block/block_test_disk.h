@@ -29,10 +29,10 @@ inline std::vector<std::byte> pattern_bytes(uint64_t offset, size_t size, uint8_
 }
 
 inline std::shared_ptr<const block::DiskFile> make_disk_file(
-    uint64_t size, block::Access access = block::Access::kReadOnly, bool in_memory = true) {
+    uint64_t size, block::Access access = block::Access::kReadOnly) {
   UniqueFd fd = must(create_memfd("test-disk", size));
   must(sys::pwrite_all(fd.get(), pattern_bytes(0, size), 0, "fill the test disk"));
-  return must(block::DiskFile::adopt(std::move(fd), "test disk", access, in_memory));
+  return must(block::DiskFile::adopt(std::move(fd), "test disk", access));
 }
 
 // Reads and writes a backend through a slice of guest memory cut into odd pieces.

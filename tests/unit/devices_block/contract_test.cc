@@ -11,9 +11,9 @@ using namespace ramet::testing;
 
 namespace {
 
-// Reads of a shared disk: 6 at a time, more than kMaxJobs. `InMemory` decides whether they run on
-// the vCPU thread or as jobs.
-template <bool InMemory>
+// Reads of a shared disk: 6 at a time, more than kMaxJobs. `Jobs` decides whether they run on
+// the thread that notifies or as jobs.
+template <bool Jobs>
 class BlockHarness {
  public:
   static constexpr uint16_t kBreakableQueue = 0;
@@ -55,16 +55,15 @@ class BlockHarness {
 
  private:
   std::unique_ptr<block::Backend> backend() { return std::make_unique<block::FileBackend>(file_); }
-  block::BlockOptions options() { return {"contract", &executor_}; }
+  block::BlockOptions options() { return {"contract", Jobs ? &executor_ : nullptr}; }
 
   ThreadExecutor executor_;
-  std::shared_ptr<const block::DiskFile> file_ =
-      make_disk_file(64 * 512, block::Access::kReadOnly, InMemory);
+  std::shared_ptr<const block::DiskFile> file_ = make_disk_file(64 * 512, block::Access::kReadOnly);
   std::vector<TestRequest> started_;
 };
 
-using InlineBlock = BlockHarness<true>;
-using ExecutorBlock = BlockHarness<false>;
+using InlineBlock = BlockHarness<false>;
+using ExecutorBlock = BlockHarness<true>;
 
 }  // namespace
 

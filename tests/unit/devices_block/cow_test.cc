@@ -8,6 +8,7 @@
 #include "devices/block/state.h"
 #include "tests/support/temp_dir.h"
 #include "tests/unit/devices_block/block_test_disk.h"
+#include "vmm/base/unnamed_file.h"
 
 using namespace ramet;
 using namespace ramet::testing;
@@ -166,7 +167,7 @@ TEST_CASE("a stack takes kMaxLayers layers and then refuses") {
 }
 
 TEST_CASE("an overlay at its limit refuses new blocks and still takes writes to those it has") {
-  CowBackend disk(stack_over_pattern(), {"", 2 * kBlockBytes});
+  CowBackend disk(stack_over_pattern(), {.max_bytes = 2 * kBlockBytes});
   DiskProbe probe;
   must(probe.write(&disk, 0, pattern_bytes(0, 2 * kBlockBytes, 5)));
   CHECK(probe.write(&disk, 2 * kBlockBytes, pattern_bytes(0, 512)).code() ==
@@ -176,7 +177,7 @@ TEST_CASE("an overlay at its limit refuses new blocks and still takes writes to 
 }
 
 TEST_CASE("discarding gives blocks back to the limit") {
-  CowBackend disk(must(LayerStack::create(nullptr, kDiskBytes)), {"", 4 * kBlockBytes});
+  CowBackend disk(must(LayerStack::create(nullptr, kDiskBytes)), {.max_bytes = 4 * kBlockBytes});
   DiskProbe probe;
   for (uint64_t at = 0; at < 40; at += 4) {
     must(probe.write(&disk, at * kBlockBytes, pattern_bytes(0, 4 * kBlockBytes)));
@@ -209,19 +210,21 @@ TEST_CASE("a failed write leaves the old bytes in blocks that the overlay did no
   CHECK(disk.overlay_bytes() == 0);
 }
 
-TEST_CASE("an overlay in a directory has no name there, with and without O_TMPFILE") {
+TEST_CASE(
+    "an overlay in an unnamed file has no name in its directory, with and without O_TMPFILE") {
   const TempDir directory;
   for (const bool has_tmpfile : {true, false}) {
     sys::FaultPlan plan(sys::Call::kOpen, 1, EOPNOTSUPP);
     if (!has_tmpfile) {
       plan.arm();
     }
-    CowBackend disk(stack_over_pattern(), {directory.path()});
+    CowBackend disk(stack_over_pattern(), {.make_file = [&](uint64_t size) {
+                      return create_unnamed_file(directory.path(), size);
+                    }});
     DiskProbe probe;
     must(probe.write(&disk, 0, pattern_bytes(0, 512, 4)));
     CHECK(plan.fired() == !has_tmpfile);
     CHECK(must(probe.read(&disk, 0, 512)) == pattern_bytes(0, 512, 4));
-    CHECK(disk.may_block());
   }
   CHECK(directory.entries() == 0);
 }
@@ -241,7 +244,7 @@ TEST_CASE("exported layers, imported over the same base, read the same") {
   const auto decoded = block::decode_runs(block::encode_runs(runs), 65);
   REQUIRE(decoded.ok());
   const auto layer =
-      must(block::DiskFile::adopt(std::move(file), "layer", block::Access::kReadOnly, true));
+      must(block::DiskFile::adopt(std::move(file), "layer", block::Access::kReadOnly));
   CowBackend loaded(must(must(LayerStack::create(base, kDiskBytes))->import_layer(layer, *decoded)),
                     {});
   CHECK(must(probe.read(&loaded, 0, kDiskBytes)) == expected);

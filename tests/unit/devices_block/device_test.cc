@@ -40,7 +40,7 @@ struct SlowMachine {
 };
 
 std::shared_ptr<const block::DiskFile> slow_file() {
-  return make_disk_file(64 * 512, block::Access::kReadWrite, false);
+  return make_disk_file(64 * 512, block::Access::kReadWrite);
 }
 
 }  // namespace
@@ -125,30 +125,10 @@ TEST_CASE("a disk file that was cut short gives I/O errors, not zeros and not a 
   CHECK(status_of(*machine.driver, request) == 1);
 }
 
-TEST_CASE("more data than one notification may move on the vCPU thread goes to the executor") {
-  ManualExecutor executor;
-  const auto memory = make_guest_memory(32 << 20);
-  CountingIrq irq;
-  auto device = must(block::BlockDevice::create(
-      std::make_unique<block::FileBackend>(make_disk_file(4 << 20)), {"fast", &executor}));
-  const auto transport =
-      must(virtio::MmioTransport::create(std::move(device), {memory.get(), &irq, nullptr}));
-  VirtioDriver driver(memory.get(), transport.get());
-  REQUIRE(driver.bring_up());
-  for (int i = 0; i < 40; ++i) {
-    add_request(&driver, block::kTypeIn, 0, 64 << 10, true);
-  }
-  driver.notify(0);
-  const uint16_t at_once = driver.queue(0).used_index();
-  CHECK(at_once == 15);  // 16 requests of 64 KiB with headers are just over kInlineBytes
-  executor.run_all();
-  CHECK(driver.queue(0).used_index() == 40);
-}
-
 TEST_CASE("images that are no disk are refused with their size") {
   UniqueFd empty = must(create_memfd("empty", 0));
   const auto status =
-      block::DiskFile::adopt(std::move(empty), "root.img", block::Access::kReadOnly, true).status();
+      block::DiskFile::adopt(std::move(empty), "root.img", block::Access::kReadOnly).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
   CHECK(status.message().find("root.img") != absl::string_view::npos);
   CHECK(block::DiskFile::open("/nonexistent/root.img", block::Access::kReadOnly).status().code() ==

@@ -96,7 +96,7 @@ TEST_CASE("a command's outcome is told as a shell would tell it") {
 
 TEST_CASE("a request takes its defaults, and sinks and input only where they are given") {
   ExecOptions options;
-  const auto plain = ExecRequest::create({"true"}, options);
+  const auto plain = ExecRequest::create(nullptr, {"true"}, options);
   REQUIRE(plain.ok());
   CHECK((*plain)->spec().stdin_source == nullptr);
   CHECK_FALSE((*plain)->spec().stdout_sink);
@@ -106,7 +106,7 @@ TEST_CASE("a request takes its defaults, and sinks and input only where they are
   options.timeout = {};
   options.stdin_data = "in";
   options.on_stdout = [](std::string_view) {};
-  const auto full = ExecRequest::create({"cat"}, options);
+  const auto full = ExecRequest::create(nullptr, {"cat"}, options);
   REQUIRE(full.ok());
   CHECK((*full)->spec().stdin_source != nullptr);
   CHECK((*full)->spec().stdout_sink);
@@ -114,7 +114,7 @@ TEST_CASE("a request takes its defaults, and sinks and input only where they are
   CHECK((*full)->spec().timeout_ns == 0);
   CHECK((*full)->spec().env.empty());
   options.user = "1:x";
-  CHECK_FALSE(ExecRequest::create({"cat"}, options).ok());
+  CHECK_FALSE(ExecRequest::create(nullptr, {"cat"}, options).ok());
 }
 
 TEST_CASE("a host without KVM gets a report that says so, and an engine a reason") {

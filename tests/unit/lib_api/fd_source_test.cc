@@ -7,16 +7,18 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
-#include <filesystem>
+#include <csignal>
 #include <string>
 #include <thread>
 
 #include <catch2/catch.hpp>
 
+#include "tests/support/settle.h"
 #include "vmm/base/fault_plan.h"
 
 using namespace sandbox;
 using ramet::IoResult;
+using namespace ramet::testing;
 
 namespace {
 
@@ -82,15 +84,17 @@ class Consumer {
   bool woken_ = false;
 };
 
-std::unique_ptr<FdSource> make(int fd) {
-  auto source = FdSource::create(fd);
-  REQUIRE(source.ok());
-  return *std::move(source);
+// Makes each thread anew: what a source costs and leaves can be counted.
+ramet::jail::Jail* shared_jail() {
+  static const auto jail = ramet::jail::Jail::create(
+      {.required = true, .facts = {.kick_signal = SIGRTMIN + 6}, .max_idle = 0});
+  return jail->get();
 }
 
-size_t entries(const char* directory) {
-  const std::filesystem::directory_iterator all(directory);
-  return static_cast<size_t>(std::distance(begin(all), end(all)));
+std::unique_ptr<FdSource> make(int fd) {
+  auto source = FdSource::create(shared_jail(), fd);
+  REQUIRE(source.ok());
+  return *std::move(source);
 }
 
 }  // namespace
@@ -133,8 +137,8 @@ TEST_CASE("no more is read from the descriptor than one buffer ahead") {
 
 TEST_CASE("a source that waits for its descriptor is destroyed at once and leaves nothing") {
   Pipe pipe;
-  const size_t files = entries("/proc/self/fd");
-  const size_t threads = entries("/proc/self/task");
+  const size_t files = descriptor_count();
+  const size_t threads = thread_count();
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < 20; ++i) {
     make(pipe.read_end.get()).reset();
@@ -142,8 +146,8 @@ TEST_CASE("a source that waits for its descriptor is destroyed at once and leave
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(10));
-  CHECK(entries("/proc/self/fd") == files);
-  CHECK(entries("/proc/self/task") == threads);
+  CHECK(settled(descriptor_count, files) == files);
+  CHECK(settled(thread_count, threads) == threads);
   CHECK(::fcntl(pipe.read_end.get(), F_GETFD) >= 0);
 }
 
@@ -194,11 +198,13 @@ TEST_CASE("a wait or a read that fails is an error of the source, not silence") 
 }
 
 TEST_CASE("a source that cannot be made is a Status and leaves nothing") {
-  const size_t files = entries("/proc/self/fd");
+  shared_jail();
+  const size_t files = descriptor_count();
   for (const auto call : {ramet::sys::Call::kEventfd, ramet::sys::Call::kThreadCreate}) {
     ramet::sys::FaultPlan plan(call, 1, EMFILE);
     plan.arm();
-    CHECK(FdSource::create(0).status().code() == absl::StatusCode::kResourceExhausted);
+    CHECK(FdSource::create(shared_jail(), 0).status().code() ==
+          absl::StatusCode::kResourceExhausted);
   }
-  CHECK(entries("/proc/self/fd") == files);
+  CHECK(settled(descriptor_count, files) == files);
 }

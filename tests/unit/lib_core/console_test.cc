@@ -1,9 +1,12 @@
 // The guest's console: lines as they come, the end of it kept, never more than a bound.
 #include "lib/core/console.h"
 
+#include <future>
 #include <vector>
 
 #include <catch2/catch.hpp>
+
+#include "vmm/base/clock.h"
 
 using namespace ramet;
 
@@ -15,13 +18,26 @@ void print(Console* console, std::string_view text) {
   }
 }
 
+// The thread for the embedder's code.
+class Calls {
+ public:
+  WorkerPool* get() const { return pool_->get(); }
+  void drain() const { REQUIRE(get()->drain(monotonic_ns() + 60'000'000'000).ok()); }
+
+ private:
+  StatusOr<std::unique_ptr<jail::Jail>> jail_ = jail::Jail::create({.mode = jail::Mode::kOff});
+  StatusOr<std::unique_ptr<WorkerPool>> pool_ = WorkerPool::start_unconfined(jail_->get(), "calls");
+};
+
 }  // namespace
 
 TEST_CASE("the listener gets whole lines, and the unfinished one at the end") {
+  const Calls calls;
   std::vector<std::string> lines;
   {
-    Console console([&](std::string_view line) { lines.emplace_back(line); });
+    Console console(calls.get(), [&](std::string_view line) { lines.emplace_back(line); });
     print(&console, "one\ntwo\n\nthr");
+    calls.drain();
     CHECK(lines == std::vector<std::string>{"one\n", "two\n", "\n"});
     print(&console, "ee");
   }
@@ -29,11 +45,12 @@ TEST_CASE("the listener gets whole lines, and the unfinished one at the end") {
 }
 
 TEST_CASE("a line without an end is passed on in parts of bounded size, losing nothing") {
+  const Calls calls;
   std::string all;
   size_t longest = 0;
   const std::string text(100'000, 'x');
   {
-    Console console([&](std::string_view line) {
+    Console console(calls.get(), [&](std::string_view line) {
       longest = std::max(longest, line.size());
       all += line;
     });
@@ -44,7 +61,7 @@ TEST_CASE("a line without an end is passed on in parts of bounded size, losing n
 }
 
 TEST_CASE("the last lines are joined, without blank ones, printable, and no more than asked for") {
-  Console console({});
+  Console console(nullptr, {});
   CHECK(console.last_lines(4).empty());
   print(&console, "one\n\n  \ntwo\r\nth\x1b[31mree\nfo\xffur\nunfinished");
   CHECK(console.last_lines(2) == "fo ur | unfinished");
@@ -53,7 +70,7 @@ TEST_CASE("the last lines are joined, without blank ones, printable, and no more
 }
 
 TEST_CASE("however much the guest prints, only the end is kept") {
-  Console console({});
+  Console console(nullptr, {});
   for (int i = 0; i < 20'000; ++i) {
     print(&console, "line " + std::to_string(i) + "\n");
   }
@@ -63,4 +80,28 @@ TEST_CASE("however much the guest prints, only the end is kept") {
   CHECK(console.last_lines(2) == "line 19998 | line 19999");
   print(&console, std::string(1'000'000, '\n'));
   CHECK(console.last_lines(10).empty());
+}
+
+TEST_CASE("a listener slower than its guest never holds it up, and is told what it missed") {
+  const Calls calls;
+  std::promise<void> go;
+  const auto gate = go.get_future().share();
+  std::string all;
+  const std::string line(Console::kMaxLine - 1, 'x');
+  const size_t lines = 2 * Console::kMaxWaiting / Console::kMaxLine;
+  {
+    Console console(calls.get(), [&](std::string_view text) {
+      gate.wait();
+      all += text;
+    });
+    for (size_t i = 0; i < lines; ++i) {
+      print(&console, line + "\n");
+    }
+    go.set_value();
+    calls.drain();
+    print(&console, "the last\n");
+  }
+  CHECK(all.size() >= Console::kMaxWaiting);
+  CHECK(all.size() < Console::kMaxWaiting + 200);
+  CHECK(all.find("bytes of the console were dropped]\nthe last\n") != std::string::npos);
 }

@@ -1,23 +1,14 @@
 // What can be said of a host and an engine where there is no KVM.
 #include "lib/core/engine.h"
 
-#include <filesystem>
-
 #include <catch2/catch.hpp>
 
 #include "lib/core/host_facts.h"
 #include "lib/core/reasons.h"
+#include "tests/support/settle.h"
 
 using namespace ramet;
-
-namespace {
-
-size_t entries(const char* directory) {
-  const std::filesystem::directory_iterator all(directory);
-  return static_cast<size_t>(std::distance(begin(all), end(all)));
-}
-
-}  // namespace
+using namespace ramet::testing;
 
 TEST_CASE("a host without the device is described all the same, and says why it has no KVM") {
   const HostFacts facts = inspect_host("/no/such/kvm");
@@ -43,14 +34,14 @@ TEST_CASE("a file that is no KVM device is refused as one") {
 }
 
 TEST_CASE("an engine without KVM is a Status with a reason, and leaves nothing") {
-  const size_t files = entries("/proc/self/fd");
-  const size_t threads = entries("/proc/self/task");
+  const size_t files = descriptor_count();
+  const size_t threads = thread_count();
   const auto engine = Engine::create({.kvm_device = "/no/such/kvm"});
   CHECK(engine.status().code() == absl::StatusCode::kNotFound);
   INFO(engine.status());
   CHECK(reason_of(engine.status()) == reason::kKvmMissing);
   CHECK(reason_of(Engine::create({.kvm_device = "/dev/null"}).status()) == reason::kKvmUnfit);
   CHECK(Engine::create({.workers = 65}).status().code() == absl::StatusCode::kInvalidArgument);
-  CHECK(entries("/proc/self/fd") == files);
-  CHECK(entries("/proc/self/task") == threads);
+  CHECK(settled(descriptor_count, files) == files);
+  CHECK(settled(thread_count, threads) == threads);
 }

@@ -34,7 +34,7 @@ Stack with_layer(const Stack& below, const std::vector<BlockRun>& runs, uint8_t 
       REQUIRE(sys::pwrite_all(file->get(), bytes, at * kBlockBytes, "layer").ok());
     }
   }
-  auto layer = block::DiskFile::adopt(*std::move(file), "layer", block::Access::kReadOnly, false);
+  auto layer = block::DiskFile::adopt(*std::move(file), "layer", block::Access::kReadOnly);
   REQUIRE(layer.ok());
   auto stack = below->with_layer(*std::move(layer), runs);
   REQUIRE(stack.ok());

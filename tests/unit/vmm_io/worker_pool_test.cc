@@ -1,20 +1,25 @@
 // Posted jobs run once and in order; a drain waits for them, but not for ever.
 #include "vmm/io/worker_pool.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <filesystem>
+#include <csignal>
 #include <future>
 #include <numeric>
 #include <thread>
 
 #include <catch2/catch.hpp>
 
+#include "tests/support/settle.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fault_plan.h"
 
 using namespace ramet;
+using namespace ramet::testing;
 
 namespace {
 
@@ -22,9 +27,36 @@ constexpr uint64_t kSecond = 1'000'000'000;
 
 uint64_t in_seconds(uint64_t seconds) { return monotonic_ns() + seconds * kSecond; }
 
-size_t threads() {
-  const std::filesystem::directory_iterator all("/proc/self/task");
-  return static_cast<size_t>(std::distance(begin(all), end(all)));
+std::unique_ptr<jail::Jail> make_jail() {
+  auto jail = jail::Jail::create({.facts = {.kick_signal = SIGRTMIN + 6}, .max_idle = 0});
+  REQUIRE(jail.ok());
+  return *std::move(jail);
+}
+
+// A jail whose threads, the two of its supervisor, are all that there is besides this one.
+std::unique_ptr<jail::Jail> make_settled_jail() {
+  const size_t before = thread_count();
+  auto jail = make_jail();
+  REQUIRE(settled(thread_count, before + 2) == before + 2);
+  return jail;
+}
+
+// A pool in a jail of its own.
+struct Pool {
+  std::unique_ptr<jail::Jail> jail;
+  std::unique_ptr<WorkerPool> pool;
+
+  bool ok() const { return pool != nullptr; }
+  WorkerPool* operator*() const { return pool.get(); }
+};
+
+Pool start_pool(uint32_t threads) {
+  Pool made;
+  made.jail = make_jail();
+  auto pool = WorkerPool::start(made.jail.get(), jail::ThreadKind::kWorker, threads);
+  REQUIRE(pool.ok());
+  made.pool = *std::move(pool);
+  return made;
 }
 
 // A job that runs until it is let go.
@@ -49,7 +81,7 @@ class Gate {
 
 TEST_CASE("one thread runs jobs in the order of posting") {
   std::vector<int> seen;
-  const auto pool = WorkerPool::start("test", 1);
+  const auto pool = start_pool(1);
   REQUIRE(pool.ok());
   for (int i = 0; i < 1000; ++i) {
     (*pool)->post([&seen, i] { seen.push_back(i); });
@@ -62,7 +94,7 @@ TEST_CASE("one thread runs jobs in the order of posting") {
 
 TEST_CASE("several threads run every job once, also those that jobs post") {
   std::atomic<int> runs = 0;
-  const auto pool = WorkerPool::start("test", 4);
+  const auto pool = start_pool(4);
   REQUIRE(pool.ok());
   for (int i = 0; i < 500; ++i) {
     (*pool)->post([&] {
@@ -75,7 +107,7 @@ TEST_CASE("several threads run every job once, also those that jobs post") {
 }
 
 TEST_CASE("a drain with nothing to do is over at once, even when its deadline has passed") {
-  const auto pool = WorkerPool::start("test", 2);
+  const auto pool = start_pool(2);
   REQUIRE(pool.ok());
   CHECK((*pool)->drain(0).ok());
   CHECK((*pool)->drain(in_seconds(1000)).ok());
@@ -83,7 +115,7 @@ TEST_CASE("a drain with nothing to do is over at once, even when its deadline ha
 
 TEST_CASE("a drain gives up at its deadline and says how many jobs are left") {
   Gate gate;
-  const auto pool = WorkerPool::start("test", 1);
+  const auto pool = start_pool(1);
   REQUIRE(pool.ok());
   (*pool)->post(gate.job());
   (*pool)->post([] {});
@@ -99,7 +131,7 @@ TEST_CASE("a drain gives up at its deadline and says how many jobs are left") {
 
 TEST_CASE("what a job owns is gone when the drain returns") {
   const auto owned = std::make_shared<int>(1);
-  const auto pool = WorkerPool::start("test", 1);
+  const auto pool = start_pool(1);
   REQUIRE(pool.ok());
   for (int i = 0; i < 100; ++i) {
     (*pool)->post([copy = owned] { (void)copy; });
@@ -109,13 +141,14 @@ TEST_CASE("what a job owns is gone when the drain returns") {
 }
 
 TEST_CASE("destruction runs what is queued and leaves no thread") {
-  const size_t before = threads();
+  const auto jail = make_settled_jail();
+  const size_t before = thread_count();
   std::atomic<int> runs = 0;
   Gate gate;
   {
-    auto pool = WorkerPool::start("test", 2);
+    const auto pool = WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, 2);
     REQUIRE(pool.ok());
-    CHECK(threads() == before + 2);
+    CHECK(thread_count() == before + 2);
     (*pool)->post(gate.job());
     for (int i = 0; i < 100; ++i) {
       (*pool)->post([&] { ++runs; });
@@ -124,19 +157,55 @@ TEST_CASE("destruction runs what is queued and leaves no thread") {
     gate.open();
   }
   CHECK(runs == 100);
-  CHECK(threads() == before);
+  CHECK(settled(thread_count, before) == before);
 }
 
 TEST_CASE("a thread that cannot be made half way is a Status, and those before it are gone") {
-  const size_t before = threads();
+  const auto jail = make_settled_jail();
+  const size_t before = thread_count();
   for (uint64_t n = 1; n <= 4; ++n) {
     sys::FaultPlan plan(sys::Call::kThreadCreate, n, EAGAIN);
     plan.arm();
-    const auto pool = WorkerPool::start("test", 4);
+    const auto pool = WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, 4);
     plan.disarm();
     CHECK(pool.status().code() == absl::StatusCode::kUnavailable);
-    CHECK(std::string(pool.status().message()).find("test" + std::to_string(n - 1)) !=
-          std::string::npos);
-    CHECK(threads() == before);
+    CHECK(pool.status().message().find("start thread ramet-worker") != std::string::npos);
+    CHECK(settled(thread_count, before) == before);
   }
+}
+
+TEST_CASE("a thread that was refused a call is replaced, and does no other job") {
+  const auto jail = make_jail();
+  const auto pool = WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, 1);
+  REQUIRE(pool.ok());
+  long first = 0;
+  long second = 0;
+  (*pool)->post([&] {
+    first = ::syscall(SYS_gettid);
+    ::syscall(SYS_socket, 0, 0, 0);
+  });
+  REQUIRE((*pool)->drain(in_seconds(60)).ok());
+  REQUIRE((*pool)->renew_refused().ok());
+  (*pool)->post([&] { second = ::syscall(SYS_gettid); });
+  REQUIRE((*pool)->drain(in_seconds(60)).ok());
+  CHECK(first != 0);
+  CHECK(second != 0);
+  CHECK(first != second);
+}
+
+TEST_CASE("where no new thread can be had, the refused one goes on rather than nobody") {
+  const auto jail = make_jail();
+  const auto pool = WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, 1);
+  REQUIRE(pool.ok());
+  (*pool)->post([] { ::syscall(SYS_socket, 0, 0, 0); });
+  REQUIRE((*pool)->drain(in_seconds(60)).ok());
+  {
+    sys::FaultPlan plan(sys::Call::kThreadCreate, 1, EAGAIN);
+    plan.arm();
+    CHECK((*pool)->renew_refused().code() == absl::StatusCode::kUnavailable);
+  }
+  std::atomic<bool> ran = false;
+  (*pool)->post([&] { ran = true; });
+  CHECK((*pool)->drain(in_seconds(60)).ok());
+  CHECK(ran);
 }

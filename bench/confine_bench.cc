@@ -1,0 +1,134 @@
+// What the filters of Ramet's threads cost a fork: with and without them, threads kept for the next
+// machine and made anew, alternating in one run.
+//
+// usage: confine_bench [--forks N] [--memory-mib N] [--json FILE]
+#include <array>
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+#include <CLI/CLI.hpp>
+
+#include "bench/samples.h"
+#include "bench/small_guest.h"
+
+namespace ramet::bench {
+namespace {
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+constexpr int kWarmUp = 20;
+// docs/specification.md.
+constexpr double kPooledBar = 1.03;
+constexpr double kNewBar = 1.20;
+
+struct Options {
+  int forks = 1000;
+  uint64_t memory_mib = 128;
+  std::string json;
+};
+
+struct Variant {
+  jail::Mode mode;
+  size_t idle_threads;
+  std::shared_ptr<Engine> engine = nullptr;
+  std::shared_ptr<const TemplateData> from = nullptr;
+  std::vector<double> ready = {};
+  std::vector<double> first_exit = {};
+  std::vector<double> teardown = {};
+};
+
+double us(uint64_t ns) { return static_cast<double>(ns) / 1000.0; }
+
+Status prepare(const Options& options, Variant* variant) {
+  RAMET_ASSIGN_OR_RETURN(variant->engine, Engine::create({.confinement = variant->mode,
+                                                          .confinement_required = true,
+                                                          .idle_threads = variant->idle_threads}));
+  RAMET_ASSIGN_OR_RETURN(variant->from,
+                         make_small_template(variant->engine.get(), options.memory_mib * kMiB));
+  for (int i = 0; i < kWarmUp; ++i) {
+    RAMET_RETURN_IF_ERROR(fork_small_once(variant->engine.get(), *variant->from).status());
+  }
+  return Status();
+}
+
+Status fork_once(Variant* variant) {
+  RAMET_ASSIGN_OR_RETURN(const SmallFork times,
+                         fork_small_once(variant->engine.get(), *variant->from));
+  variant->ready.push_back(us(times.shell_ready));
+  variant->first_exit.push_back(us(times.first_exit));
+  variant->teardown.push_back(us(times.teardown));
+  return Status();
+}
+
+using Variants = std::array<Variant, 4>;
+
+Status measure(const Options& options, Variants* variants) {
+  for (Variant& variant : *variants) {
+    RAMET_RETURN_IF_ERROR(prepare(options, &variant));
+  }
+  for (int i = 0; i < options.forks; ++i) {
+    // Each comes first as often as the others.
+    for (size_t turn = 0; turn < variants->size(); ++turn) {
+      RAMET_RETURN_IF_ERROR(
+          fork_once(&(*variants)[(static_cast<size_t>(i) + turn) % variants->size()]));
+    }
+  }
+  return Status();
+}
+
+std::vector<Row> rows_of(const Variants& v) {
+  return {
+      {.metric = "pooled: ready", .a = v[0].ready, .b = v[1].ready},
+      {.metric = "pooled: first exit",
+       .a = v[0].first_exit,
+       .b = v[1].first_exit,
+       .bar = kPooledBar},
+      {.metric = "pooled: teardown", .a = v[0].teardown, .b = v[1].teardown},
+      {.metric = "new: ready", .a = v[2].ready, .b = v[3].ready},
+      {.metric = "new: first exit", .a = v[2].first_exit, .b = v[3].first_exit, .bar = kNewBar},
+      {.metric = "new: teardown", .a = v[2].teardown, .b = v[3].teardown},
+  };
+}
+
+int run(const Options& options) {
+  constexpr size_t kPool = 32;
+  Variants variants = {Variant{jail::Mode::kEnforce, kPool}, Variant{jail::Mode::kOff, kPool},
+                       Variant{jail::Mode::kEnforce, 0}, Variant{jail::Mode::kOff, 0}};
+  const Status status = measure(options, &variants);
+  if (!status.ok()) {
+    std::fprintf(stderr, "confine_bench: %s\n", status.ToString().c_str());
+    return 1;
+  }
+  const std::vector<Row> rows = rows_of(variants);
+  const std::string title = "fork of a small guest, " + std::to_string(options.forks) +
+                            " of each: filters on (a) and off (b), vCPU threads pooled and new";
+  std::fputs(format_table(title, rows, {"on", "off"}).c_str(), stdout);
+  if (!options.json.empty()) {
+    std::ofstream file(options.json);
+    file << format_json("confine", rows);
+    if (!file.flush()) {
+      std::fprintf(stderr, "confine_bench: cannot write %s\n", options.json.c_str());
+      return 1;
+    }
+  }
+  for (const Row& row : rows) {
+    if (row.misses_bar()) {
+      return 1;
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace ramet::bench
+
+// An exception of CLI11 or of the standard library may end a bench.
+int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape)
+  ramet::bench::Options options;
+  CLI::App app("What the filters of Ramet's threads cost a fork, alternating in one run.");
+  app.add_option("--forks", options.forks, "forks of each kind")->check(CLI::Range(1, 1'000'000));
+  app.add_option("--memory-mib", options.memory_mib, "guest memory")->check(CLI::Range(4, 1 << 18));
+  app.add_option("--json", options.json, "also write every sample to this file");
+  CLI11_PARSE(app, argc, argv);
+  return ramet::bench::run(options);
+}

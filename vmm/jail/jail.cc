@@ -1,0 +1,322 @@
+#include "vmm/jail/jail.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <iterator>
+#include <utility>
+
+#include <absl/strings/str_cat.h>
+
+#include "vmm/jail/syscall_name.h"
+#include "vmm/jail/warm_up.h"
+
+namespace ramet::jail {
+namespace {
+
+size_t index_of(ThreadKind kind) { return static_cast<size_t>(kind); }
+
+// What a thread calls before its listener is listened to.
+Policy waiting_rows(const Policy& policy) {
+  Policy rows;
+  std::ranges::copy_if(policy, std::back_inserter(rows),
+                       [](const PolicyRow& row) { return row.syscall == "futex"; });
+  return rows;
+}
+
+}  // namespace
+
+// One thread of the kernel's: runs bodies one after the other until told to end.
+class Jail::Cell {
+ public:
+  // With a filter the new thread installs it before anything else, and then does nothing but wait
+  // until the first body comes: until somebody listens, only what the filter allows can be called.
+  static StatusOr<std::unique_ptr<Cell>> make(std::optional<ThreadKind> kind,
+                                              const std::string& name, const Filter* filter);
+  ~Cell();
+
+  // What Filter::install() gave; once.
+  UniqueFd take_listener() { return std::move(listener_); }
+
+  void start(Body body);
+  void wait_done();
+  Status signal(int signal) const { return thread_->signal(signal); }
+
+  std::optional<ThreadKind> kind() const { return kind_; }
+  const std::shared_ptr<TenantSlot>& slot() const { return slot_; }
+
+ private:
+  explicit Cell(std::optional<ThreadKind> kind) : kind_(kind) {}
+  void main(const Filter* filter);
+  void install(const Filter* filter);
+
+  const std::optional<ThreadKind> kind_;
+  const std::shared_ptr<TenantSlot> slot_ = std::make_shared<TenantSlot>();
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool ready_ = false;
+  Status installed_;
+  UniqueFd listener_;
+  Body body_;
+  bool busy_ = false;
+  bool ending_ = false;
+  std::unique_ptr<Thread> thread_;  // last: it uses all of the above
+};
+
+StatusOr<std::unique_ptr<Jail::Cell>> Jail::Cell::make(std::optional<ThreadKind> kind,
+                                                       const std::string& name,
+                                                       const Filter* filter) {
+  std::unique_ptr<Cell> cell(new Cell(kind));
+  RAMET_ASSIGN_OR_RETURN(cell->thread_,
+                         Thread::start(name, [self = cell.get(), filter] { self->main(filter); }));
+  std::unique_lock lock(cell->mutex_);
+  cell->changed_.wait(lock, [&] { return cell->ready_; });
+  lock.unlock();
+  RAMET_RETURN_IF_ERROR(cell->installed_);
+  return cell;
+}
+
+Jail::Cell::~Cell() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+    changed_.notify_all();
+  }
+  if (thread_ != nullptr) {
+    thread_->join();
+  }
+}
+
+void Jail::Cell::install(const Filter* filter) {
+  if (filter != nullptr) {
+    warm_up_allocator();
+    auto listener = filter->install();
+    installed_ = listener.status();
+    if (listener.ok()) {
+      listener_ = *std::move(listener);
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  ready_ = true;
+  changed_.notify_all();
+}
+
+void Jail::Cell::main(const Filter* filter) {
+  install(filter);
+  std::unique_lock lock(mutex_);
+  while (true) {
+    changed_.wait(lock, [&] { return ending_ || busy_; });
+    if (!busy_) {
+      return;
+    }
+    Body body = std::move(body_);
+    lock.unlock();
+    body(*slot_);
+    body = nullptr;  // what it owns goes before it counts as done
+    slot_->set(nullptr);
+    lock.lock();
+    busy_ = false;
+    changed_.notify_all();
+  }
+}
+
+void Jail::Cell::start(Body body) {
+  const std::lock_guard lock(mutex_);
+  body_ = std::move(body);
+  busy_ = true;
+  changed_.notify_all();
+}
+
+void Jail::Cell::wait_done() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !busy_; });
+}
+
+Jail::Jail(JailOptions options) : options_(std::move(options)) {}
+
+StatusOr<std::unique_ptr<Jail>> Jail::create(JailOptions options) {
+  options.facts.pid = ::getpid();
+  std::unique_ptr<Jail> jail(new Jail(std::move(options)));
+  RAMET_RETURN_IF_ERROR(jail->prepare());
+  return jail;
+}
+
+Status Jail::prepare() {
+  report_.mode = options_.mode;
+  for (const ThreadKind kind : kThreadKinds) {
+    policies_[index_of(kind)] = policy_of(kind, options_.facts);
+    row_uses_[index_of(kind)].resize(policies_[index_of(kind)].size());
+  }
+  if (options_.mode == Mode::kOff) {
+    return Status();
+  }
+  for (const Policy& policy : policies_) {
+    RAMET_ASSIGN_OR_RETURN(
+        auto filter, Filter::compile(options_.mode == Mode::kRecord ? waiting_rows(policy) : policy,
+                                     Refusal::kNotify));
+    filters_.push_back(std::move(filter));
+    RAMET_ASSIGN_OR_RETURN(auto silent, Filter::compile(policy, Refusal::kErrno));
+    silent_filters_.push_back(std::move(silent));
+  }
+  RAMET_ASSIGN_OR_RETURN(supervisor_, Supervisor::start());
+  // What this host grants shows now, and not at the first fork.
+  RAMET_ASSIGN_OR_RETURN(auto first, run(ThreadKind::kReaper, [](TenantSlot&) {}));
+  first->join();
+  return Status();
+}
+
+Jail::~Jail() {
+  // Before the supervisor: a thread that ends still makes calls.
+  for (Cells& cells : idle_) {
+    cells.clear();
+  }
+}
+
+JailReport Jail::report() const {
+  const std::lock_guard lock(mutex_);
+  return report_;
+}
+
+std::vector<uint64_t> Jail::row_uses(ThreadKind kind) const {
+  const std::lock_guard lock(uses_mutex_);
+  return row_uses_[index_of(kind)];
+}
+
+size_t Jail::idle() const {
+  const std::lock_guard lock(mutex_);
+  size_t count = 0;
+  for (const Cells& cells : idle_) {
+    count += cells.size();
+  }
+  return count;
+}
+
+StatusOr<std::unique_ptr<JailedThread>> Jail::run(ThreadKind kind, Body body) {
+  std::unique_ptr<Cell> cell = take_idle(kind);
+  while (cell == nullptr) {
+    const JailReport tried = report();
+    auto made = make_cell(kind, tried);
+    if (made.ok()) {
+      cell = *std::move(made);
+    } else {
+      RAMET_RETURN_IF_ERROR(weaken(tried, made.status()));
+    }
+  }
+  cell->start(std::move(body));
+  return std::make_unique<JailedThread>(this, std::move(cell));
+}
+
+StatusOr<std::unique_ptr<JailedThread>> Jail::run_unconfined(const std::string& name, Body body) {
+  RAMET_ASSIGN_OR_RETURN(auto cell, Cell::make(std::nullopt, name, nullptr));
+  cell->start(std::move(body));
+  return std::make_unique<JailedThread>(this, std::move(cell));
+}
+
+std::unique_ptr<Jail::Cell> Jail::take_idle(ThreadKind kind) {
+  const std::lock_guard lock(mutex_);
+  Cells& cells = idle_[index_of(kind)];
+  if (cells.empty()) {
+    return nullptr;
+  }
+  std::unique_ptr<Cell> cell = std::move(cells.back());
+  cells.pop_back();
+  return cell;
+}
+
+void Jail::give_back(std::unique_ptr<Cell> cell) {
+  if (!cell->kind() || cell->slot()->was_refused()) {
+    return;
+  }
+  const std::lock_guard lock(mutex_);
+  Cells& cells = idle_[index_of(*cell->kind())];
+  if (cells.size() < options_.max_idle) {
+    cells.push_back(std::move(cell));
+  }
+}
+
+StatusOr<std::unique_ptr<Jail::Cell>> Jail::make_cell(ThreadKind kind, const JailReport& how) {
+  const std::string name = absl::StrCat("ramet-", std::string(name_of(kind)));
+  if (how.mode == Mode::kOff) {
+    return Cell::make(kind, name, nullptr);
+  }
+  const auto& filters = how.counted ? filters_ : silent_filters_;
+  RAMET_ASSIGN_OR_RETURN(auto cell, Cell::make(kind, name, &filters[index_of(kind)]));
+  if (UniqueFd listener = cell->take_listener(); listener.valid()) {
+    RAMET_RETURN_IF_ERROR(supervisor_->add(std::move(listener),
+                                           [this, kind, slot = cell->slot()](const HeldCall& call) {
+                                             return judge(kind, call, slot.get());
+                                           }));
+  }
+  return cell;
+}
+
+// From what was tried to the next weaker thing that this host may grant; `why` where there is none.
+Status Jail::weaken(const JailReport& tried, Status why) {
+  const bool taken = absl::IsFailedPrecondition(why);
+  if (!taken && !absl::IsUnimplemented(why)) {
+    return why;
+  }
+  if (options_.required || options_.mode == Mode::kRecord) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("confinement of threads is required: ", why.message()));
+  }
+  const std::lock_guard lock(mutex_);
+  if (report_.mode != tried.mode || report_.counted != tried.counted) {
+    return Status();  // another thread found the same out
+  }
+  report_.why = std::string(why.message());
+  // A filter that nobody listens to cannot let a call through.
+  if (taken && report_.counted && options_.mode == Mode::kEnforce) {
+    report_.counted = false;
+  } else {
+    report_.mode = Mode::kOff;
+  }
+  return Status();
+}
+
+Verdict Jail::judge(ThreadKind kind, const HeldCall& held, TenantSlot* slot) {
+  const RefusedCall call = describe(kind, held);
+  if (const auto row = match(policy(kind), call.syscall, call.arguments)) {
+    const std::lock_guard lock(uses_mutex_);
+    ++row_uses_[index_of(kind)][*row];
+    return {.allow = true};
+  }
+  refused_.fetch_add(1, std::memory_order_relaxed);
+  const bool allow = options_.mode == Mode::kLog;
+  if (!allow) {
+    slot->mark_refused();
+  }
+  // Whom it works for is asked now, while it is held.
+  return {.allow = allow, .then = [this, call, allow, tenant = slot->get()] {
+            if (options_.on_refused) {
+              options_.on_refused(call, allow);
+            }
+            if (tenant != nullptr && !allow) {
+              tenant->tell(call);
+            }
+          }};
+}
+
+JailedThread::JailedThread(Jail* jail, std::unique_ptr<Jail::Cell> cell)
+    : jail_(*jail), cell_(std::move(cell)) {}
+
+JailedThread::~JailedThread() { join(); }
+
+void JailedThread::join() {
+  if (cell_ != nullptr) {
+    cell_->wait_done();
+    jail_.give_back(std::move(cell_));
+  }
+}
+
+Status JailedThread::signal(int signal) const {
+  if (cell_ == nullptr) {
+    return absl::FailedPreconditionError("signal to a thread that was joined");
+  }
+  return cell_->signal(signal);
+}
+
+bool JailedThread::was_refused() const { return cell_ != nullptr && cell_->slot()->was_refused(); }
+
+}  // namespace ramet::jail

@@ -1,0 +1,198 @@
+// style: table
+#include "vmm/jail/policy.h"
+
+#include <linux/falloc.h>
+#include <linux/futex.h>
+
+#include <csignal>
+#include <set>
+
+namespace ramet::jail {
+namespace {
+
+// From <asm-generic/mman-common.h>, whose calls have their home in vmm/memory: the policy names
+// them, it never makes them.
+constexpr uint64_t kProtExec = 0x4;
+constexpr uint64_t kMapAnonymous = 0x20;
+constexpr uint64_t kMadvDontNeed = 4;
+constexpr uint64_t kMadvFree = 8;
+
+ArgumentRule equals(uint8_t index, uint64_t value) { return {index, ~uint64_t{0}, value}; }
+ArgumentRule lacks(uint8_t index, uint64_t bits) { return {index, bits, 0}; }
+ArgumentRule has(uint8_t index, uint64_t bits) { return {index, bits, bits}; }
+
+// The operation without FUTEX_PRIVATE_FLAG and FUTEX_CLOCK_REALTIME.
+ArgumentRule futex_command(uint64_t command) {
+  return {1, static_cast<uint32_t>(FUTEX_CMD_MASK), command};
+}
+
+// What the C library and the allocator need in any thread: without these a thread crashes, spins,
+// or cannot end.
+Policy common_rows(const PolicyFacts& facts) {
+  const auto pid = static_cast<uint64_t>(facts.pid);
+  return {
+      {"futex",
+       {futex_command(FUTEX_WAIT)},
+       "FUTEX_WAIT",
+       "std::mutex that is held, join of a thread"},
+      {"futex", {futex_command(FUTEX_WAKE)}, "FUTEX_WAKE", "std::mutex, std::condition_variable"},
+      {"futex", {futex_command(FUTEX_WAIT_BITSET)}, "FUTEX_WAIT_BITSET", "std::condition_variable"},
+      {"rt_sigprocmask", {}, "", "pthread_kill, the end of a thread"},
+      {"mmap",
+       {lacks(2, kProtExec), has(3, kMapAnonymous)},
+       "anonymous, not executable",
+       "malloc: a new arena or a large block",
+       Seen::kInAllocator},
+      {"mprotect",
+       {lacks(2, kProtExec)},
+       "not executable",
+       "malloc: an arena that grows",
+       Seen::kInAllocator},
+      {"munmap", {}, "", "free, the stack of a joined thread, ~Mapping"},
+      {"madvise",
+       {equals(2, kMadvDontNeed)},
+       "MADV_DONTNEED",
+       "free, the stack of a thread that ends",
+       Seen::kInAllocator},
+      {"madvise",
+       {equals(2, kMadvFree)},
+       "MADV_FREE",
+       "allocators other than the C library's",
+       Seen::kElsewhere},
+      {"brk", {}, "", "malloc in the main arena", Seen::kElsewhere},
+      {"exit", {}, "", "the end of a thread", Seen::kInAllocator},
+      {"tgkill",
+       {equals(0, pid), equals(2, static_cast<uint64_t>(facts.kick_signal))},
+       "this process, the kick signal",
+       "VcpuThread::kick: a machine that ends wakes its vCPUs"},
+      {"tgkill",
+       {equals(0, pid), equals(2, SIGABRT)},
+       "this process, SIGABRT",
+       "abort()",
+       Seen::kElsewhere},
+      {"gettid", {}, "", "pthread_kill of the thread itself, abort()", Seen::kElsewhere},
+      {"getpid", {}, "", "pthread_kill, abort()", Seen::kElsewhere},
+      {"clock_gettime", {}, "", "hosts whose clock the vDSO cannot read", Seen::kElsewhere},
+      {"rt_sigreturn", {}, "", "an embedder's handler of SIGSEGV and its like", Seen::kElsewhere},
+      {"restart_syscall", {}, "", "futex waits with a time, after SIGSTOP", Seen::kElsewhere},
+  };
+}
+
+Policy sanitizer_rows() {
+#if defined(RAMET_SANITIZED)
+  // The sanitizers' own run-time; only such builds have these rows.
+  return {
+      {"sched_yield", {}, "", "their spin locks", Seen::kElsewhere},
+      {"clock_nanosleep", {}, "", "their spin locks", Seen::kElsewhere},
+      {"nanosleep", {}, "", "their spin locks", Seen::kElsewhere},
+      {"sigaltstack", {}, "", "the end of a thread", Seen::kElsewhere},
+      {"madvise", {}, "", "shadow memory", Seen::kElsewhere},
+      {"mremap", {}, "", "shadow memory", Seen::kElsewhere},
+      {"prctl", {}, "", "names of mappings", Seen::kElsewhere},
+      {"membarrier", {}, "", "shadow memory", Seen::kElsewhere},
+      {"pipe", {}, "", "UBSan: is this address readable?", Seen::kElsewhere},
+      {"pipe2", {}, "", "UBSan: is this address readable?", Seen::kElsewhere},
+      {"write", {}, "", "UBSan's question, and every report", Seen::kElsewhere},
+      {"read", {}, "", "UBSan: is this address readable?", Seen::kElsewhere},
+      {"close", {}, "", "UBSan: is this address readable?", Seen::kElsewhere},
+      {"rt_sigaction", {}, "", "TSan's signal handling", Seen::kElsewhere},
+      {"openat", {}, "", "reports: symbols", Seen::kElsewhere},
+      {"readlink", {}, "", "reports: symbols", Seen::kElsewhere},
+      {"newfstatat", {}, "", "reports: symbols", Seen::kElsewhere},
+      {"getrandom", {}, "", "tables with random seeds", Seen::kElsewhere},
+  };
+#else
+  return {};
+#endif
+}
+
+Policy own_rows(ThreadKind kind) {
+  constexpr uint64_t kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  switch (kind) {
+    case ThreadKind::kVcpu:
+      return {{"rt_sigtimedwait", {}, "", "VcpuThread takes its kick signal"}};
+    case ThreadKind::kWorker:
+      return {
+          {"preadv", {}, "", "sys::preadv: disk reads"},
+          {"pwritev", {}, "", "sys::pwritev: disk writes"},
+          {"fallocate",
+           {equals(1, kPunch)},
+           "PUNCH_HOLE | KEEP_SIZE",
+           "sys::punch_hole: discard and write zeroes"},
+          {"fsync",
+           {},
+           "",
+           "sys::fsync: VIRTIO_BLK_T_FLUSH of a disk file of its own",
+           Seen::kElsewhere},
+      };
+    case ThreadKind::kReaper:
+      return {{"close", {}, "", "~UniqueFd: KVM's descriptors, disk files"}};
+    case ThreadKind::kStdin:
+      break;
+  }
+  return {{"poll", {}, "", "FdSource waits for input"}, {"read", {}, "", "FdSource reads it"}};
+}
+
+Policy ioctl_rows(std::span<const IoctlRow> ioctls) {
+  Policy rows;
+  for (const IoctlRow& row : ioctls) {
+    rows.push_back({"ioctl", {equals(1, row.request)}, row.name, row.needed_by, row.seen});
+  }
+  return rows;
+}
+
+void append(const Policy& rows, Policy* to) { to->insert(to->end(), rows.begin(), rows.end()); }
+
+}  // namespace
+
+std::string_view name_of(ThreadKind kind) {
+  switch (kind) {
+    case ThreadKind::kVcpu:
+      return "vcpu";
+    case ThreadKind::kWorker:
+      return "worker";
+    case ThreadKind::kReaper:
+      return "reaper";
+    case ThreadKind::kStdin:
+      break;
+  }
+  return "stdin";
+}
+
+Policy policy_of(ThreadKind kind, const PolicyFacts& facts) {
+  Policy rows;
+  // First: KVM_RUN is the call of every exit.
+  if (kind == ThreadKind::kVcpu) {
+    rows = ioctl_rows(facts.vcpu_ioctls);
+  } else if (kind == ThreadKind::kWorker) {
+    rows = ioctl_rows(facts.worker_ioctls);
+  }
+  append(own_rows(kind), &rows);
+  append(common_rows(facts), &rows);
+  append(sanitizer_rows(), &rows);
+  return rows;
+}
+
+size_t distinct_calls(const Policy& policy) {
+  std::set<std::string_view> names;
+  for (const PolicyRow& row : policy) {
+    names.insert(row.syscall);
+  }
+  return names.size();
+}
+
+std::optional<size_t> match(const Policy& policy, std::string_view syscall,
+                            std::span<const uint64_t, 6> arguments) {
+  for (size_t i = 0; i < policy.size(); ++i) {
+    bool allowed = policy[i].syscall == syscall;
+    for (const ArgumentRule& rule : policy[i].rules) {
+      allowed = allowed && (arguments[rule.index] & rule.mask) == rule.value;
+    }
+    if (allowed) {
+      return i;
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace ramet::jail

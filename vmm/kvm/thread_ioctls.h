@@ -1,0 +1,19 @@
+// Which of KVM's ioctls Ramet's confined threads make; everything else of KVM is called on the
+// embedder's own threads.
+//
+// Thread rule: pure functions.
+#ifndef RAMET_VMM_KVM_THREAD_IOCTLS_H_
+#define RAMET_VMM_KVM_THREAD_IOCTLS_H_
+
+#include <span>
+
+#include "vmm/jail/policy.h"
+
+namespace ramet {
+
+std::span<const jail::IoctlRow> vcpu_thread_ioctls();
+std::span<const jail::IoctlRow> worker_thread_ioctls();
+
+}  // namespace ramet
+
+#endif  // RAMET_VMM_KVM_THREAD_IOCTLS_H_

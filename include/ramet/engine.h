@@ -55,6 +55,9 @@ struct EngineOptions {
   // An engine on a host that does not grant that fails (Reason::kConfinementRefused). Without, it
   // logs a warning, does with less, and says so in confinement().
   bool require_confinement = false;
+  // Threads of each kind (one runs a vCPU) that are kept, filters and all, for the next sandbox
+  // when theirs has gone. Each holds a descriptor and its stack.
+  uint32_t idle_threads = 32;
 };
 
 class RAMET_EXPORT Engine {

@@ -55,7 +55,8 @@ absl::StatusOr<std::shared_ptr<Engine>> Engine::create(EngineOptions options) {
                                 .workers = options.workers,
                                 .scratch_directory = options.scratch_directory,
                                 .confinement = to_internal(options.confinement),
-                                .confinement_required = options.require_confinement};
+                                .confinement_required = options.require_confinement,
+                                .idle_threads = options.idle_threads};
   if (options.log) {
     config.log = [log = std::move(options.log)](ramet::LogLevel level, std::string_view line) {
       log(to_public(level), line);

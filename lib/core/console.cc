@@ -13,7 +13,22 @@ namespace ramet {
 Console::~Console() {
   std::unique_lock lock(mutex_);
   pass_on();
-  taken_.wait(lock, [&] { return waiting_ == 0; });
+  if (!listener_) {
+    return;
+  }
+  if (dropped_ != 0) {
+    tell({});
+  }
+  bool gone = false;
+  // What it holds is the embedder's too, and goes where the embedder's code runs.
+  calls_->post([this, &gone] {
+    listener_ = nullptr;
+    const std::lock_guard in_job(mutex_);
+    gone = true;
+    // Under the mutex: the one who waits destroys this.
+    listener_gone_.notify_all();
+  });
+  listener_gone_.wait(lock, [&] { return gone; });
 }
 
 void Console::append(std::byte byte) {
@@ -49,8 +64,6 @@ void Console::tell(std::string text) {
     listener_(text);
     const std::lock_guard lock(mutex_);
     waiting_ -= text.size();
-    // Under the mutex: the one who waits may be destroying this.
-    taken_.notify_all();
   });
 }
 

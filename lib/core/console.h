@@ -2,7 +2,8 @@
 // for error messages.
 //
 // Thread rule: every method from any thread. The listener is the embedder's code, so it never runs
-// on a thread that serves the guest, but on `calls`, in order; destruction waits for it.
+// on a thread that serves the guest, but on `calls`, in order, and is destroyed there; destruction
+// waits for it.
 // Invariant: holds at most 2 * kKeptBytes for messages, and kMaxWaiting for a listener that is
 // slower than its guest: what is beyond is dropped, and the listener told how much.
 #ifndef RAMET_LIB_CORE_CONSOLE_H_
@@ -42,13 +43,13 @@ class Console {
   void tell(std::string text);
 
   WorkerPool* const calls_;
-  const std::function<void(std::string_view)> listener_;
+  std::function<void(std::string_view)> listener_;
   mutable std::mutex mutex_;
   std::string line_;  // not yet passed on
   std::string kept_;
   size_t waiting_ = 0;  // bytes that the listener has not yet taken
   size_t dropped_ = 0;  // and that it will never see
-  std::condition_variable taken_;
+  std::condition_variable listener_gone_;
 };
 
 }  // namespace ramet

@@ -27,9 +27,9 @@ uint64_t metric(const virtio::VirtioDevice& device, std::string_view name) {
 
 Instance::Instance(Engine* engine, std::unique_ptr<Machine> machine, InstanceOptions options)
     : machine_(std::move(machine)),
-      options_(std::move(options)),
+      disks_(std::move(options.disks)),
       executor_(engine->workers(), machine_->tenant()),
-      console_(engine->embedder_calls(), options_.console),
+      console_(engine->embedder_calls(), std::move(options.console)),
       generation_(&machine_->memory(), GuestAddr{x86::kVmGenIdGuidAddress},
                   &machine_->irq(x86::kGedGsi)),
       power_({.power_off =
@@ -87,16 +87,16 @@ Status Instance::add_bus_devices(const SerialState* serial) {
 }
 
 Status Instance::add_disks(Engine* engine, const InstanceState* state) {
-  if (options_.disks.root != nullptr) {
-    RAMET_RETURN_IF_ERROR(add_disk(
-        engine, kRootSlot, std::make_unique<block::FileBackend>(options_.disks.root), state));
+  if (disks_.root != nullptr) {
+    RAMET_RETURN_IF_ERROR(
+        add_disk(engine, kRootSlot, std::make_unique<block::FileBackend>(disks_.root), state));
   }
-  if (options_.disks.scratch != nullptr) {
+  if (disks_.scratch != nullptr) {
     auto scratch = std::make_unique<block::CowBackend>(
-        options_.disks.scratch,
+        disks_.scratch,
         block::OverlayOptions{
             .make_file = [engine](uint64_t size) { return engine->make_overlay_file(size); },
-            .max_bytes = options_.disks.scratch->size_bytes()});
+            .max_bytes = disks_.scratch->size_bytes()});
     scratch_ = scratch.get();
     RAMET_RETURN_IF_ERROR(add_disk(engine, kScratchSlot, std::move(scratch), state));
   }

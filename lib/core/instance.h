@@ -96,7 +96,7 @@ class Instance {
   Status describe_end(const MachineEnd& end) const;
 
   const std::unique_ptr<Machine> machine_;  // first: the devices use its memory and interrupt lines
-  const InstanceOptions options_;
+  const Disks disks_;
   MachineExecutor executor_;
   Console console_;
   const VmGenId generation_;

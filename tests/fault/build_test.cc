@@ -44,11 +44,11 @@ TEST_CASE("a system call that fails before the guest runs is a Status and leaves
         Chosen{"ioctl", Call::kIoctl, 12}, Chosen{"fcntl", Call::kFcntl, 1},
         Chosen{"getrandom", Call::kGetrandom, 1}}) {
     for (uint64_t n = 1; n <= chosen.last; ++n) {
-      const ProcessCounts before = count_process();
+      const ProcessCounts before = quiet_process();
       Fault fault(chosen.call, n, n % 2 == 0 ? EIO : ENOMEM);
       const absl::Status status = sandbox::Template::build(options).status();
       fault.disarm();
-      const ProcessCounts after = count_process();
+      const ProcessCounts after = settled_process(before);
       INFO(chosen.name << " " << n << ": " << status);
       CHECK_FALSE(status.ok());
       CHECK(after.fds == before.fds);
@@ -63,11 +63,11 @@ TEST_CASE("a system call that fails while the guest boots or is frozen is a Stat
   options.boot_timeout = std::chrono::seconds(40);
   for (const Chosen& chosen :
        {Chosen{"ioctl", Call::kIoctl, 1000}, Chosen{"fallocate", Call::kFallocate, 1}}) {
-    const ProcessCounts before = count_process();
+    const ProcessCounts before = quiet_process();
     Fault fault(chosen.call, chosen.last, EIO);
     const absl::Status status = sandbox::Template::build(options).status();
     fault.disarm();
-    const ProcessCounts after = count_process();
+    const ProcessCounts after = settled_process(before);
     INFO(chosen.name << " " << chosen.last << ": " << status);
     CHECK((!status.ok() || !fault.fired()));
     CHECK(after.fds == before.fds);

@@ -29,7 +29,7 @@ void trace(const std::string& line) {
 // False: the plan did not fire.
 bool run_once(const Sweep& sweep, const Steps& steps, uint64_t n) {
   settle(sweep);
-  const ProcessCounts before = count_process();
+  const ProcessCounts before = quiet_process();
   steps.prepare();
   const int error = kErrors[n % kErrors.size()];
   const std::string what = sweep.name + " " + std::to_string(n) + " errno " + std::to_string(error);
@@ -46,7 +46,7 @@ bool run_once(const Sweep& sweep, const Steps& steps, uint64_t n) {
   const auto took = Clock::now() - start;
   steps.clean_up();
   settle(sweep);
-  const ProcessCounts after = count_process();
+  const ProcessCounts after = settled_process(before);
   INFO(what << (fired ? ": " : ", not reached: ") << status);
   trace("  " + std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(took).count()) +
         " ms: " + status.ToString());

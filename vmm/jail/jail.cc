@@ -38,6 +38,8 @@ class Jail::Cell {
 
   // What Filter::install() gave; once.
   UniqueFd take_listener() { return std::move(listener_); }
+  // To be run when the thread has ended.
+  void at_end(std::function<void()> forget) { forget_ = std::move(forget); }
 
   void start(Body body);
   void wait_done();
@@ -58,6 +60,7 @@ class Jail::Cell {
   bool ready_ = false;
   Status installed_;
   UniqueFd listener_;
+  std::function<void()> forget_;
   Body body_;
   bool busy_ = false;
   bool ending_ = false;
@@ -85,6 +88,9 @@ Jail::Cell::~Cell() {
   }
   if (thread_ != nullptr) {
     thread_->join();
+  }
+  if (forget_) {
+    forget_();
   }
 }
 
@@ -243,10 +249,12 @@ StatusOr<std::unique_ptr<Jail::Cell>> Jail::make_cell(ThreadKind kind, const Jai
   const auto& filters = how.counted ? filters_ : silent_filters_;
   RAMET_ASSIGN_OR_RETURN(auto cell, Cell::make(kind, name, &filters[index_of(kind)]));
   if (UniqueFd listener = cell->take_listener(); listener.valid()) {
-    RAMET_RETURN_IF_ERROR(supervisor_->add(std::move(listener),
-                                           [this, kind, slot = cell->slot()](const HeldCall& call) {
-                                             return judge(kind, call, slot.get());
-                                           }));
+    RAMET_ASSIGN_OR_RETURN(const uint64_t id,
+                           supervisor_->add(std::move(listener), [this, kind, slot = cell->slot()](
+                                                                     const HeldCall& call) {
+                             return judge(kind, call, slot.get());
+                           }));
+    cell->at_end([supervisor = supervisor_.get(), id] { supervisor->remove(id); });
   }
   return cell;
 }

@@ -16,6 +16,7 @@ constexpr uint64_t kProtExec = 0x4;
 constexpr uint64_t kMapAnonymous = 0x20;
 constexpr uint64_t kMadvDontNeed = 4;
 constexpr uint64_t kMadvFree = 8;
+constexpr uint64_t kMadvHugePage = 14;
 
 ArgumentRule equals(uint8_t index, uint64_t value) { return {index, ~uint64_t{0}, value}; }
 ArgumentRule lacks(uint8_t index, uint64_t bits) { return {index, bits, 0}; }
@@ -59,6 +60,11 @@ Policy common_rows(const PolicyFacts& facts) {
        "MADV_FREE",
        "allocators other than the C library's",
        Seen::kElsewhere},
+      {"madvise",
+       {equals(2, kMadvHugePage)},
+       "MADV_HUGEPAGE",
+       "malloc, where glibc.malloc.hugetlb=1 is set",
+       Seen::kElsewhere},
       {"brk", {}, "", "malloc in the main arena", Seen::kElsewhere},
       {"exit", {}, "", "the end of a thread", Seen::kInAllocator},
       {"tgkill",
@@ -80,7 +86,8 @@ Policy common_rows(const PolicyFacts& facts) {
 
 Policy sanitizer_rows() {
 #if defined(RAMET_SANITIZED)
-  // The sanitizers' own run-time; only such builds have these rows.
+  // The sanitizers' own run-time; only such builds have these rows. A report from such a thread has
+  // addresses without symbols: for those a file would have to be opened.
   return {
       {"sched_yield", {}, "", "their spin locks", Seen::kElsewhere},
       {"clock_nanosleep", {}, "", "their spin locks", Seen::kElsewhere},
@@ -96,9 +103,6 @@ Policy sanitizer_rows() {
       {"read", {}, "", "UBSan: is this address readable?", Seen::kElsewhere},
       {"close", {}, "", "UBSan: is this address readable?", Seen::kElsewhere},
       {"rt_sigaction", {}, "", "TSan's signal handling", Seen::kElsewhere},
-      {"openat", {}, "", "reports: symbols", Seen::kElsewhere},
-      {"readlink", {}, "", "reports: symbols", Seen::kElsewhere},
-      {"newfstatat", {}, "", "reports: symbols", Seen::kElsewhere},
       {"getrandom", {}, "", "tables with random seeds", Seen::kElsewhere},
   };
 #else

@@ -87,7 +87,7 @@ void Supervisor::tell() {
   }
 }
 
-Status Supervisor::add(UniqueFd listener, Judge judge) {
+StatusOr<uint64_t> Supervisor::add(UniqueFd listener, Judge judge) {
   const std::lock_guard lock(mutex_);
   const uint64_t id = next_id_++;
   const int fd = listener.get();
@@ -97,8 +97,9 @@ Status Supervisor::add(UniqueFd listener, Judge judge) {
   Status added = sys::epoll_add(epoll_.get(), fd, EPOLLIN, id);
   if (!added.ok()) {
     listeners_.erase(id);
+    return added;
   }
-  return added;
+  return id;
 }
 
 size_t Supervisor::listeners() const {
@@ -127,11 +128,10 @@ void Supervisor::answer_calls() {
       if (event.data.u64 == kStopId) {
         return;
       }
-      const auto listener = find(event.data.u64);
-      if (listener != nullptr && (event.events & EPOLLIN) != 0) {
+      if ((event.events & EPOLLIN) == 0) {
+        remove(event.data.u64);  // EPOLLHUP: its last thread has ended
+      } else if (const auto listener = find(event.data.u64); listener != nullptr) {
         serve(*listener);
-      } else {
-        remove(event.data.u64);
       }
     }
   }

@@ -1,11 +1,9 @@
 // Supervisor: the thread without a filter that answers the calls which filters hold up
 // (seccomp_unotify(2), whose word for it this is), and one that tells of them.
 //
-// Thread rule: add() and listeners() from any thread; a Judge runs on the answering thread, what it
-// leaves to be done on the telling one.
-// Invariant: each held call is answered once, whatever its listener's function does meanwhile. A
-// listener goes when its last thread has ended (EPOLLHUP; Linux before 5.9 does not tell, and keeps
-// it until the supervisor goes).
+// Thread rule: add(), remove() and listeners() from any thread; a Judge runs on the answering
+// thread, what it leaves to be done on the telling one. Invariant: each held call is answered once,
+// whatever its listener's function does meanwhile.
 #ifndef RAMET_VMM_JAIL_SUPERVISOR_H_
 #define RAMET_VMM_JAIL_SUPERVISOR_H_
 
@@ -51,7 +49,10 @@ class Supervisor {
 
   // Takes over a filter's listener. `judge` runs while the caller is held: it must take no lock
   // that a confined thread may hold.
-  Status add(UniqueFd listener, Judge judge);
+  // Returns a name for remove().
+  StatusOr<uint64_t> add(UniqueFd listener, Judge judge);
+  // Once the threads behind it have ended: its descriptor is closed when this returns.
+  void remove(uint64_t id);
 
   // Listeners it has now.
   size_t listeners() const;
@@ -69,7 +70,6 @@ class Supervisor {
   void leave_to_tell(std::function<void()> what);
   std::shared_ptr<const Listener> find(uint64_t id) const;
   void serve(const Listener& listener);
-  void remove(uint64_t id);
 
   UniqueFd epoll_;
   UniqueFd stop_;

@@ -1,7 +1,9 @@
 #include "tests/system/sandbox/guest_template.h"
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "tests/support/place.h"
 
@@ -34,7 +36,11 @@ std::string why_no_guest() {
 std::string python_rootfs() { return deps_dir() + "/rootfs/python.img"; }
 
 absl::StatusOr<std::shared_ptr<sandbox::Engine>> test_engine() {
+#if defined(RAMET_NO_IDLE_THREADS)  // each thread is made anew: the fault tests count and fail them
+  return sandbox::Engine::create({.scratch_directory = temp_root(), .idle_threads = 0});
+#else
   return sandbox::Engine::create({.scratch_directory = temp_root()});
+#endif
 }
 
 sandbox::TemplateOptions small_guest(const std::string& kernel) {
@@ -59,6 +65,30 @@ const absl::StatusOr<sandbox::Template>& shared_template() {
 
 absl::StatusOr<sandbox::ExecResult> shell(sandbox::Sandbox& box, const std::string& script) {
   return box.exec({"sh", "-c", script});
+}
+
+ProcessCounts quiet_process() {
+  ProcessCounts last = count_process();
+  for (int i = 0; i < 100; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    const ProcessCounts now = count_process();
+    if (now.fds == last.fds && now.threads == last.threads) {
+      break;
+    }
+    last = now;
+  }
+  return last;
+}
+
+ProcessCounts settled_process(const ProcessCounts& wanted) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  ProcessCounts now = count_process();
+  while ((now.fds > wanted.fds || now.threads > wanted.threads) &&
+         std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    now = count_process();
+  }
+  return now;
 }
 
 ProcessCounts count_process() {

@@ -39,6 +39,11 @@ struct ProcessCounts {
   size_t mappings = 0;
 };
 ProcessCounts count_process();
+// The same once two counts, 20 ms apart, are equal.
+ProcessCounts quiet_process();
+// Counted again until there are no more descriptors and threads than wanted: a thread that has
+// ended, and its listener, go a moment later.
+ProcessCounts settled_process(const ProcessCounts& wanted);
 
 }  // namespace ramet::testing
 

@@ -2,6 +2,8 @@
 #include "lib/core/console.h"
 
 #include <future>
+#include <memory>
+#include <thread>
 #include <vector>
 
 #include <catch2/catch.hpp>
@@ -104,4 +106,21 @@ TEST_CASE("a listener slower than its guest never holds it up, and is told what 
   CHECK(all.size() >= Console::kMaxWaiting);
   CHECK(all.size() < Console::kMaxWaiting + 200);
   CHECK(all.find("bytes of the console were dropped]\nthe last\n") != std::string::npos);
+}
+
+TEST_CASE("what a listener holds is destroyed on the thread for the embedder's code") {
+  const Calls calls;
+  std::thread::id calls_thread;
+  calls.get()->post([&] { calls_thread = std::this_thread::get_id(); });
+  std::thread::id destroyed_on;
+  {
+    auto held = std::shared_ptr<int>(new int(1), [&](const int* value) {
+      destroyed_on = std::this_thread::get_id();
+      delete value;
+    });
+    Console console(calls.get(), [held = std::move(held)](std::string_view) {});
+    print(&console, "a line\n");
+  }
+  CHECK(destroyed_on == calls_thread);
+  CHECK(calls_thread != std::this_thread::get_id());
 }

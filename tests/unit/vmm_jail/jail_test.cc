@@ -291,7 +291,7 @@ void run_supervised(const std::function<void()>& body) {
   while (listener == -1) {
     std::this_thread::yield();
   }
-  const Status added = (*supervisor)->add(UniqueFd(listener), [](const HeldCall&) {
+  const auto added = (*supervisor)->add(UniqueFd(listener), [](const HeldCall&) {
     return Verdict{.allow = true};
   });
   heard = true;

@@ -62,7 +62,9 @@ Status Engine::start_threads(uint32_t workers) {
                                                bool allowed) { tell_refused(call, allowed); },
                           .max_idle = config_.idle_threads});
   if (!jail.ok()) {
-    return with_reason(jail.status(), reason::kConfinementRefused);
+    return absl::IsFailedPrecondition(jail.status())
+               ? with_reason(jail.status(), reason::kConfinementRefused)
+               : jail.status();
   }
   jail_ = *std::move(jail);
   RAMET_ASSIGN_OR_RETURN(calls_, WorkerPool::start_unconfined(jail_.get(), "ramet-calls"));

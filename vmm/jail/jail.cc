@@ -165,7 +165,12 @@ Status Jail::prepare() {
     RAMET_ASSIGN_OR_RETURN(auto silent, Filter::compile(policy, Refusal::kErrno));
     silent_filters_.push_back(std::move(silent));
   }
-  RAMET_ASSIGN_OR_RETURN(supervisor_, Supervisor::start());
+  auto supervisor = Supervisor::start();
+  if (supervisor.ok()) {
+    supervisor_ = *std::move(supervisor);
+  } else {
+    RAMET_RETURN_IF_ERROR(weaken(report(), supervisor.status()));
+  }
   // What this host grants shows now, and not at the first fork.
   RAMET_ASSIGN_OR_RETURN(auto first, run(ThreadKind::kReaper, [](TenantSlot&) {}));
   first->join();
@@ -261,8 +266,8 @@ StatusOr<std::unique_ptr<Jail::Cell>> Jail::make_cell(ThreadKind kind, const Jai
 
 // From what was tried to the next weaker thing that this host may grant; `why` where there is none.
 Status Jail::weaken(const JailReport& tried, Status why) {
-  const bool taken = absl::IsFailedPrecondition(why);
-  if (!taken && !absl::IsUnimplemented(why)) {
+  // Only what the host does not grant: a want of memory or threads is an error of its own.
+  if (!absl::IsFailedPrecondition(why) && !absl::IsUnimplemented(why)) {
     return why;
   }
   if (options_.required || options_.mode == Mode::kRecord) {
@@ -274,8 +279,8 @@ Status Jail::weaken(const JailReport& tried, Status why) {
     return Status();  // another thread found the same out
   }
   report_.why = std::string(why.message());
-  // A filter that nobody listens to cannot let a call through.
-  if (taken && report_.counted && options_.mode == Mode::kEnforce) {
+  // First the same filters without a listener, which need nobody; they cannot let a call through.
+  if (report_.counted && options_.mode == Mode::kEnforce) {
     report_.counted = false;
   } else {
     report_.mode = Mode::kOff;

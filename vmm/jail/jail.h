@@ -47,7 +47,7 @@ struct JailOptions {
 
 struct JailReport {
   Mode mode = Mode::kOff;  // in force
-  bool counted = true;     // false: refused calls are not told of, for the host's listener is taken
+  bool counted = true;     // false: refused calls are not told of, for nobody can listen here
   std::string why;         // where that is less than was asked for
 };
 

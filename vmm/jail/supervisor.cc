@@ -18,6 +18,8 @@ namespace {
 
 constexpr uint64_t kStopId = 0;
 constexpr size_t kEventsAtOnce = 16;
+// A thread that asks in a loop, or holds up the one that tells, makes the host keep no more.
+constexpr size_t kMaxToTell = 1000;
 
 // The kernel writes and reads its own size of a structure, which may be larger than ours.
 std::vector<uint64_t> room(size_t bytes) {
@@ -44,6 +46,9 @@ Status Supervisor::prepare() {
   const sys::Result got = sys::invoke(sys::Call::kSeccomp, sys::OnEintr::kRetry, [&] {
     return ::syscall(SYS_seccomp, SECCOMP_GET_NOTIF_SIZES, 0, &sizes);
   });
+  if (got.error == EINVAL || got.error == ENOSYS) {
+    return absl::UnimplementedError("this kernel cannot hold a call up (seccomp_unotify(2))");
+  }
   RAMET_RETURN_IF_ERROR(got.status("seccomp(SECCOMP_GET_NOTIF_SIZES)"));
   request_bytes_ = std::max(size_t{sizes.seccomp_notif}, sizeof(seccomp_notif));
   response_bytes_ = std::max(size_t{sizes.seccomp_notif_resp}, sizeof(seccomp_notif_resp));
@@ -68,8 +73,10 @@ Supervisor::~Supervisor() {
 
 void Supervisor::leave_to_tell(std::function<void()> what) {
   const std::lock_guard lock(tell_mutex_);
-  to_tell_.push_back(std::move(what));
-  to_tell_changed_.notify_one();
+  if (to_tell_.size() < kMaxToTell) {
+    to_tell_.push_back(std::move(what));
+    to_tell_changed_.notify_one();
+  }
 }
 
 void Supervisor::tell() {

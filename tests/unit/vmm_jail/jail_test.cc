@@ -328,6 +328,33 @@ TEST_CASE(
   CHECK(strict.code() == absl::StatusCode::kFailedPrecondition);
 }
 
+TEST_CASE("a kernel that cannot hold calls up gets filters that refuse them uncounted") {
+  sys::FaultPlan plan(sys::Call::kSeccomp, 1, ENOSYS);
+  plan.arm();
+  const auto jail = make(options());
+  plan.disarm();
+  REQUIRE(plan.fired());
+  CHECK(jail->report().mode == Mode::kEnforce);
+  CHECK_FALSE(jail->report().counted);
+  CHECK(open_in_thread(jail.get(), ThreadKind::kVcpu).error == EPERM);
+  CHECK(jail->refused() == 0);
+}
+
+TEST_CASE(
+    "a kernel without any filter runs threads without, says so, and fails where one is required") {
+  sys::FaultPlan plan(sys::Call::kSeccomp, 1, ENOSYS, true);
+  plan.arm();
+  const auto jail = Jail::create(options(Mode::kLog));
+  JailOptions strict = options();
+  strict.required = true;
+  const Status refused = Jail::create(std::move(strict)).status();
+  plan.disarm();
+  REQUIRE(jail.ok());
+  CHECK((*jail)->report().mode == Mode::kOff);
+  CHECK_FALSE((*jail)->report().why.empty());
+  CHECK(refused.code() == absl::StatusCode::kFailedPrecondition);
+}
+
 TEST_CASE("each call that a jail makes may fail: a Status, and nothing is left") {
   using sys::Call;
   using sys::FaultPlan;

@@ -31,7 +31,8 @@ StatusOr<std::shared_ptr<const TemplateData>> make_small_template(Engine* engine
   RAMET_RETURN_IF_ERROR(write(*memory, x86::kBootPageTablesAddress, x86::build_boot_page_tables()));
   RAMET_RETURN_IF_ERROR(write(*memory, x86::kBootGdtAddress, x86::build_boot_gdt()));
   RAMET_RETURN_IF_ERROR(memory->write(GuestAddr{kCode}, std::as_bytes(std::span(kProgram))));
-  RAMET_ASSIGN_OR_RETURN(auto instance, Instance::create(engine, std::move(memory), 1, {}));
+  RAMET_ASSIGN_OR_RETURN(auto instance,
+                         Instance::create(engine->instance_host(), std::move(memory), 1, {}));
   RAMET_RETURN_IF_ERROR(instance->machine().set_entry(x86::build_entry_state(kCode)));
   auto data = std::make_shared<TemplateData>();
   RAMET_ASSIGN_OR_RETURN(data->state, instance->save());

@@ -2,7 +2,7 @@
 
 #include <ramet/reason.h>
 
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 
 namespace sandbox {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <absl/strings/str_format.h>
 
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 #include "vmm/arch/x86_64/acpi.h"
 #include "vmm/base/syscall.h"
 #include "vmm/loader/initrd.h"
@@ -61,8 +61,9 @@ StatusOr<BootedInstance> prepare_boot(Engine* engine, BootSpec spec) {
   RAMET_ASSIGN_OR_RETURN(auto memory,
                          GuestMemory::create(booted.memory.get(), regions, MapMode::kShared));
   RAMET_RETURN_IF_ERROR(write_plan(*plan, spec.vcpus, *memory));
-  RAMET_ASSIGN_OR_RETURN(booted.instance, Instance::create(engine, std::move(memory), spec.vcpus,
-                                                           std::move(spec.instance)));
+  RAMET_ASSIGN_OR_RETURN(booted.instance,
+                         Instance::create(engine->instance_host(), std::move(memory), spec.vcpus,
+                                          std::move(spec.instance)));
   RAMET_ASSIGN_OR_RETURN(const GenerationId generation, new_generation_id());
   RAMET_RETURN_IF_ERROR(booted.instance->write_generation(generation));
   RAMET_RETURN_IF_ERROR(booted.instance->machine().set_entry(plan->entry));

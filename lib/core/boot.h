@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "lib/core/engine.h"
-#include "lib/core/instance.h"
+#include "lib/instance/instance.h"
 #include "vmm/base/status.h"
 #include "vmm/base/unique_fd.h"
 

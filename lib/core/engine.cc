@@ -9,7 +9,7 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 #include "vmm/base/unnamed_file.h"
 #include "vmm/machine/policy_facts.h"
 #include "vmm/memory/mapping.h"
@@ -125,8 +125,14 @@ StatusOr<UniqueFd> Engine::make_overlay_file(uint64_t size) {
   return made.get_future().get();
 }
 
-uint32_t Engine::next_port_offset() {
-  return next_port_offset_.fetch_add(1, std::memory_order_relaxed) * kPortsPerMachine;
+InstanceHost Engine::instance_host() {
+  return {.machine = {.kvm = kvm_, .jail = jail_.get()},
+          .workers = pool_.get(),
+          .calls = calls_.get(),
+          .log = &log_,
+          .make_overlay_file = [this](uint64_t size) { return make_overlay_file(size); },
+          .host_port_offset =
+              next_port_offset_.fetch_add(1, std::memory_order_relaxed) * kPortsPerMachine};
 }
 
 Status Engine::check_runs_linux() const {

@@ -16,12 +16,12 @@
 #include <mutex>
 #include <string>
 
+#include "lib/instance/instance.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
 #include "vmm/io/worker_pool.h"
 #include "vmm/jail/jail.h"
 #include "vmm/kvm/kvm.h"
-#include "vmm/machine/machine.h"
 
 namespace ramet {
 
@@ -41,7 +41,8 @@ class Engine {
   ~Engine();
 
   const std::shared_ptr<const Kvm>& kvm() const { return kvm_; }
-  Machine::Host machine_host() const { return {.kvm = kvm_, .jail = jail_.get()}; }
+  // What one more instance takes from this engine.
+  InstanceHost instance_host();
   jail::Jail& jail() { return *jail_; }
   // For what may block on a machine's behalf; behind the workers' filter.
   WorkerPool* workers() { return pool_.get(); }
@@ -59,9 +60,6 @@ class Engine {
   // Waits until everything given to reap() is done. DeadlineExceeded at `deadline_ns`
   // (CLOCK_MONOTONIC).
   Status drain(uint64_t deadline_ns) { return reaper_->drain(deadline_ns); }
-
-  // A different number for each machine: where its vsock's host ports begin.
-  uint32_t next_port_offset();
 
   // FailedPrecondition with reason kvm_unfit on a software KVM.
   Status check_runs_linux() const;

@@ -12,7 +12,7 @@
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_split.h>
 
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 #include "vmm/base/syscall.h"
 #include "vmm/kvm/capabilities.h"
 #include "vmm/kvm/kvm.h"

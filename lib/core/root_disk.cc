@@ -6,7 +6,7 @@
 
 #include <absl/strings/str_format.h>
 
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 #include "vmm/base/syscall.h"
 #include "vmm/state/digest.h"
 

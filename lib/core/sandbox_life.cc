@@ -5,7 +5,7 @@
 
 #include <absl/strings/str_format.h>
 
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 #include "vmm/base/clock.h"
 
 namespace ramet {

@@ -19,7 +19,7 @@
 #include <mutex>
 
 #include "lib/core/engine.h"
-#include "lib/core/instance.h"
+#include "lib/instance/instance.h"
 #include "vmm/base/status.h"
 
 namespace ramet {

@@ -1,7 +1,7 @@
 #include "lib/core/sandbox_machine.h"
 
-#include "lib/core/reasons.h"
 #include "lib/core/vsock_byte_stream.h"
+#include "lib/instance/reasons.h"
 
 namespace ramet {
 

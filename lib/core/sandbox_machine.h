@@ -12,8 +12,8 @@
 
 #include "lib/agent/client.h"
 #include "lib/core/engine.h"
-#include "lib/core/instance.h"
 #include "lib/core/sandbox_life.h"
+#include "lib/instance/instance.h"
 #include "vmm/base/status.h"
 
 namespace ramet {

@@ -10,12 +10,12 @@
 #include "lib/agent/client.h"
 #include "lib/agent/embedded.h"
 #include "lib/core/boot.h"
-#include "lib/core/reasons.h"
 #include "lib/core/root_disk.h"
 #include "lib/core/vsock_byte_stream.h"
 #include "lib/image/initramfs.h"
 #include "lib/image/kernel_files.h"
 #include "lib/image/scratch.h"
+#include "lib/instance/reasons.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/syscall.h"
 

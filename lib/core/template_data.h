@@ -9,8 +9,8 @@
 #include <memory>
 #include <string>
 
-#include "lib/core/instance.h"
-#include "lib/core/instance_state.h"
+#include "lib/instance/instance.h"
+#include "lib/instance/instance_state.h"
 #include "vmm/memory/memory_image.h"
 
 namespace ramet {

@@ -12,7 +12,7 @@ StatusOr<std::unique_ptr<Instance>> restore_instance(
       auto memory,
       GuestMemory::create(from.memory->fd(), from.state.machine.regions, MapMode::kPrivate));
   RAMET_ASSIGN_OR_RETURN(auto instance,
-                         Instance::restore(engine, std::move(memory), from.state,
+                         Instance::restore(engine->instance_host(), std::move(memory), from.state,
                                            {.disks = from.disks, .console = std::move(console)}));
   RAMET_RETURN_IF_ERROR(instance->change_generation(generation));
   return instance;

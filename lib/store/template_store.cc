@@ -2,8 +2,8 @@
 
 #include <absl/strings/str_format.h>
 
-#include "lib/core/reasons.h"
 #include "lib/core/root_disk.h"
+#include "lib/instance/reasons.h"
 #include "lib/store/directory_writer.h"
 #include "lib/store/file_io.h"
 #include "lib/store/memory_file.h"

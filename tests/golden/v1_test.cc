@@ -13,7 +13,7 @@
 
 #include "devices/block/state.h"
 #include "devices/vsock/state.h"
-#include "lib/core/instance_state.h"
+#include "lib/instance/instance_state.h"
 #include "lib/store/manifest.h"
 #include "lib/store/memory_file.h"
 #include "lib/store/scratch_file.h"

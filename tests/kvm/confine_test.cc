@@ -7,9 +7,9 @@
 
 #include "lib/core/boot.h"
 #include "lib/core/engine.h"
-#include "lib/core/instance.h"
-#include "lib/core/reasons.h"
 #include "lib/core/sandbox_life.h"
+#include "lib/instance/instance.h"
+#include "lib/instance/reasons.h"
 #include "tests/kvm/need_kvm.h"
 #include "tests/support/escape.h"
 #include "tests/support/guest_code.h"
@@ -62,7 +62,7 @@ std::shared_ptr<SandboxLife> make_sandbox(Engine* engine, std::shared_ptr<jail::
   REQUIRE(memfd.ok());
   auto memory = GuestMemory::create(memfd->get(), small_regions(), MapMode::kShared);
   REQUIRE(memory.ok());
-  auto instance = Instance::create(engine, *std::move(memory), 1, {});
+  auto instance = Instance::create(engine->instance_host(), *std::move(memory), 1, {});
   REQUIRE(instance.ok());
   *tenant = (*instance)->machine().tenant();
   return SandboxLife::create(engine, *std::move(instance), {});

@@ -10,7 +10,7 @@
 
 #include "lib/api/deadline.h"
 #include "lib/api/exec_request.h"
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 
 using namespace sandbox;
 using ramet::wire::User;

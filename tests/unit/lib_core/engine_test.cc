@@ -4,7 +4,7 @@
 #include <catch2/catch.hpp>
 
 #include "lib/core/host_facts.h"
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 #include "tests/support/settle.h"
 
 using namespace ramet;

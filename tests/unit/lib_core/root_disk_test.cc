@@ -5,7 +5,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 #include "tests/unit/lib_store/store_support.h"
 
 using namespace ramet;

@@ -1,5 +1,5 @@
 // The guest's console: lines as they come, the end of it kept, never more than a bound.
-#include "lib/core/console.h"
+#include "lib/instance/console.h"
 
 #include <future>
 #include <memory>

@@ -6,8 +6,8 @@
 // waits for it.
 // Invariant: holds at most 2 * kKeptBytes for messages, and kMaxWaiting for a listener that is
 // slower than its guest: what is beyond is dropped, and the listener told how much.
-#ifndef RAMET_LIB_CORE_CONSOLE_H_
-#define RAMET_LIB_CORE_CONSOLE_H_
+#ifndef RAMET_LIB_INSTANCE_CONSOLE_H_
+#define RAMET_LIB_INSTANCE_CONSOLE_H_
 
 #include <condition_variable>
 #include <cstddef>
@@ -54,4 +54,4 @@ class Console {
 
 }  // namespace ramet
 
-#endif  // RAMET_LIB_CORE_CONSOLE_H_
+#endif  // RAMET_LIB_INSTANCE_CONSOLE_H_

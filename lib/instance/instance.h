@@ -3,8 +3,8 @@
 // Thread rule: create or restore, then from any thread: machine(), vsock(), metrics(), on_end().
 // resume(), save() and announce_generation() one at a time. Invariant: destruction stops the vCPUs
 // before any device goes.
-#ifndef RAMET_LIB_CORE_INSTANCE_H_
-#define RAMET_LIB_CORE_INSTANCE_H_
+#ifndef RAMET_LIB_INSTANCE_INSTANCE_H_
+#define RAMET_LIB_INSTANCE_INSTANCE_H_
 
 #include <array>
 #include <cstdint>
@@ -20,13 +20,25 @@
 #include "devices/virtio/empty_slot.h"
 #include "devices/virtio/mmio.h"
 #include "devices/vsock/device.h"
-#include "lib/core/console.h"
-#include "lib/core/engine.h"
-#include "lib/core/instance_state.h"
-#include "lib/core/machine_executor.h"
+#include "lib/instance/console.h"
+#include "lib/instance/instance_state.h"
+#include "lib/instance/machine_executor.h"
+#include "vmm/base/log_sink.h"
+#include "vmm/io/worker_pool.h"
 #include "vmm/machine/machine.h"
 
 namespace ramet {
+
+// What an instance takes from the process that it lives in; all of it outlives the instance.
+struct InstanceHost {
+  Machine::Host machine;
+  WorkerPool* workers = nullptr;  // for what may block
+  WorkerPool* calls = nullptr;    // for a console's listener; one thread
+  LogSink* log = nullptr;
+  // A file of `size` bytes for what the guest writes to its scratch disk. Blocks.
+  std::function<StatusOr<UniqueFd>(uint64_t size)> make_overlay_file = {};
+  uint32_t host_port_offset = 0;  // different for each instance: where its vsock's host ports begin
+};
 
 // The disks of a template and of all its forks: shared and immutable.
 struct Disks {
@@ -50,12 +62,12 @@ struct InstanceMetrics {
 
 class Instance {
  public:
-  // A fresh machine, paused, its memory as given. `engine` outlives it.
-  static StatusOr<std::unique_ptr<Instance>> create(Engine* engine,
+  // A fresh machine, paused, its memory as given.
+  static StatusOr<std::unique_ptr<Instance>> create(const InstanceHost& host,
                                                     std::unique_ptr<GuestMemory> memory,
                                                     uint32_t vcpus, InstanceOptions options);
   // A machine in a saved state, paused; nothing of it acts before resume().
-  static StatusOr<std::unique_ptr<Instance>> restore(Engine* engine,
+  static StatusOr<std::unique_ptr<Instance>> restore(const InstanceHost& host,
                                                      std::unique_ptr<GuestMemory> memory,
                                                      const InstanceState& state,
                                                      InstanceOptions options);
@@ -84,18 +96,20 @@ class Instance {
   InstanceMetrics metrics() const;
 
  private:
-  Instance(Engine* engine, std::unique_ptr<Machine> machine, InstanceOptions options);
+  Instance(const InstanceHost& host, std::unique_ptr<Machine> machine, InstanceOptions options);
   Status add_bus_devices(const SerialState* serial);
-  Status add_disks(Engine* engine, const InstanceState* state);
-  Status add_disk(Engine* engine, uint32_t slot, std::unique_ptr<block::Backend> backend,
+  Status add_disks(const InstanceState* state);
+  Status add_disk(uint32_t slot, std::unique_ptr<block::Backend> backend,
                   const InstanceState* state);
-  Status add_vsock(Engine* engine, const InstanceState* state);
-  Status add_transport(Engine* engine, uint32_t slot, std::unique_ptr<virtio::VirtioDevice> device,
+  Status add_vsock(const InstanceState* state);
+  Status add_transport(uint32_t slot, std::unique_ptr<virtio::VirtioDevice> device,
                        const InstanceState* state);
   Status fill_empty_slots();
   Status describe_end(const MachineEnd& end) const;
 
-  const std::unique_ptr<Machine> machine_;  // first: the devices use its memory and interrupt lines
+  const InstanceHost host_;
+  const std::unique_ptr<Machine>
+      machine_;  // before the devices: they use its memory and interrupt lines
   const Disks disks_;
   MachineExecutor executor_;
   Console console_;
@@ -111,4 +125,4 @@ class Instance {
 
 }  // namespace ramet
 
-#endif  // RAMET_LIB_CORE_INSTANCE_H_
+#endif  // RAMET_LIB_INSTANCE_INSTANCE_H_

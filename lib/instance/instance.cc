@@ -1,11 +1,11 @@
-#include "lib/core/instance.h"
+#include "lib/instance/instance.h"
 
 #include <string>
 
 #include <absl/strings/str_format.h>
 
 #include "devices/block/device.h"
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 
 namespace ramet {
 namespace {
@@ -25,11 +25,13 @@ uint64_t metric(const virtio::VirtioDevice& device, std::string_view name) {
 
 }  // namespace
 
-Instance::Instance(Engine* engine, std::unique_ptr<Machine> machine, InstanceOptions options)
-    : machine_(std::move(machine)),
+Instance::Instance(const InstanceHost& host, std::unique_ptr<Machine> machine,
+                   InstanceOptions options)
+    : host_(host),
+      machine_(std::move(machine)),
       disks_(std::move(options.disks)),
-      executor_(engine->workers(), machine_->tenant()),
-      console_(engine->embedder_calls(), std::move(options.console)),
+      executor_(host_.workers, machine_->tenant()),
+      console_(host_.calls, std::move(options.console)),
       generation_(&machine_->memory(), GuestAddr{x86::kVmGenIdGuidAddress},
                   &machine_->irq(x86::kGedGsi)),
       power_({.power_off =
@@ -41,31 +43,31 @@ Instance::Instance(Engine* engine, std::unique_ptr<Machine> machine, InstanceOpt
                     machine_->request_end({EndReason::kReset, "the guest asked for a reset"});
                   }}) {}
 
-StatusOr<std::unique_ptr<Instance>> Instance::create(Engine* engine,
+StatusOr<std::unique_ptr<Instance>> Instance::create(const InstanceHost& host,
                                                      std::unique_ptr<GuestMemory> memory,
                                                      uint32_t vcpus, InstanceOptions options) {
-  const Kvm& kvm = *engine->kvm();
+  const Kvm& kvm = *host.machine.kvm;
   auto cpuid = x86::baseline(kvm.supported_cpuid(), {.tsc_deadline = kvm.has_tsc_deadline()});
-  RAMET_ASSIGN_OR_RETURN(auto machine, Machine::create(engine->machine_host(), std::move(memory),
-                                                       vcpus, std::move(cpuid)));
-  std::unique_ptr<Instance> self(new Instance(engine, std::move(machine), std::move(options)));
+  RAMET_ASSIGN_OR_RETURN(auto machine,
+                         Machine::create(host.machine, std::move(memory), vcpus, std::move(cpuid)));
+  std::unique_ptr<Instance> self(new Instance(host, std::move(machine), std::move(options)));
   RAMET_RETURN_IF_ERROR(self->add_bus_devices(nullptr));
-  RAMET_RETURN_IF_ERROR(self->add_disks(engine, nullptr));
-  RAMET_RETURN_IF_ERROR(self->add_vsock(engine, nullptr));
+  RAMET_RETURN_IF_ERROR(self->add_disks(nullptr));
+  RAMET_RETURN_IF_ERROR(self->add_vsock(nullptr));
   RAMET_RETURN_IF_ERROR(self->fill_empty_slots());
   return self;
 }
 
-StatusOr<std::unique_ptr<Instance>> Instance::restore(Engine* engine,
+StatusOr<std::unique_ptr<Instance>> Instance::restore(const InstanceHost& host,
                                                       std::unique_ptr<GuestMemory> memory,
                                                       const InstanceState& state,
                                                       InstanceOptions options) {
-  RAMET_ASSIGN_OR_RETURN(
-      auto machine, Machine::restore(engine->machine_host(), std::move(memory), state.machine));
-  std::unique_ptr<Instance> self(new Instance(engine, std::move(machine), std::move(options)));
+  RAMET_ASSIGN_OR_RETURN(auto machine,
+                         Machine::restore(host.machine, std::move(memory), state.machine));
+  std::unique_ptr<Instance> self(new Instance(host, std::move(machine), std::move(options)));
   RAMET_RETURN_IF_ERROR(self->add_bus_devices(&state.serial));
-  RAMET_RETURN_IF_ERROR(self->add_disks(engine, &state));
-  RAMET_RETURN_IF_ERROR(self->add_vsock(engine, &state));
+  RAMET_RETURN_IF_ERROR(self->add_disks(&state));
+  RAMET_RETURN_IF_ERROR(self->add_vsock(&state));
   RAMET_RETURN_IF_ERROR(self->fill_empty_slots());
   self->devices_quiet_ = true;
   return self;
@@ -86,29 +88,27 @@ Status Instance::add_bus_devices(const SerialState* serial) {
   return machine_->pio().insert(x86::kPowerPort, x86::kPowerPortSize, &power_);
 }
 
-Status Instance::add_disks(Engine* engine, const InstanceState* state) {
+Status Instance::add_disks(const InstanceState* state) {
   if (disks_.root != nullptr) {
     RAMET_RETURN_IF_ERROR(
-        add_disk(engine, kRootSlot, std::make_unique<block::FileBackend>(disks_.root), state));
+        add_disk(kRootSlot, std::make_unique<block::FileBackend>(disks_.root), state));
   }
   if (disks_.scratch != nullptr) {
     auto scratch = std::make_unique<block::CowBackend>(
-        disks_.scratch,
-        block::OverlayOptions{
-            .make_file = [engine](uint64_t size) { return engine->make_overlay_file(size); },
-            .max_bytes = disks_.scratch->size_bytes()});
+        disks_.scratch, block::OverlayOptions{.make_file = host_.make_overlay_file,
+                                              .max_bytes = disks_.scratch->size_bytes()});
     scratch_ = scratch.get();
-    RAMET_RETURN_IF_ERROR(add_disk(engine, kScratchSlot, std::move(scratch), state));
+    RAMET_RETURN_IF_ERROR(add_disk(kScratchSlot, std::move(scratch), state));
   }
   return Status();
 }
 
-Status Instance::add_disk(Engine* engine, uint32_t slot, std::unique_ptr<block::Backend> backend,
+Status Instance::add_disk(uint32_t slot, std::unique_ptr<block::Backend> backend,
                           const InstanceState* state) {
   const block::BlockOptions options = {.id = disk_id(slot), .executor = &executor_};
   if (state == nullptr) {
     RAMET_ASSIGN_OR_RETURN(auto device, block::BlockDevice::create(std::move(backend), options));
-    return add_transport(engine, slot, std::move(device), nullptr);
+    return add_transport(slot, std::move(device), nullptr);
   }
   if (!state->slots[slot]) {
     return absl::DataLossError(
@@ -116,11 +116,11 @@ Status Instance::add_disk(Engine* engine, uint32_t slot, std::unique_ptr<block::
   }
   RAMET_ASSIGN_OR_RETURN(auto device, block::BlockDevice::create_from_state(
                                           std::move(backend), options, state->slots[slot]->device));
-  return add_transport(engine, slot, std::move(device), state);
+  return add_transport(slot, std::move(device), state);
 }
 
-Status Instance::add_vsock(Engine* engine, const InstanceState* state) {
-  const VsockOptions options = {.host_port_offset = engine->next_port_offset()};
+Status Instance::add_vsock(const InstanceState* state) {
+  const VsockOptions options = {.host_port_offset = host_.host_port_offset};
   std::unique_ptr<Vsock> device;
   if (state == nullptr) {
     device = Vsock::create(options);
@@ -131,15 +131,14 @@ Status Instance::add_vsock(Engine* engine, const InstanceState* state) {
                            Vsock::create_from_state(options, state->slots[kVsockSlot]->device));
   }
   vsock_ = device.get();
-  return add_transport(engine, kVsockSlot, std::move(device), state);
+  return add_transport(kVsockSlot, std::move(device), state);
 }
 
-Status Instance::add_transport(Engine* engine, uint32_t slot,
-                               std::unique_ptr<virtio::VirtioDevice> device,
+Status Instance::add_transport(uint32_t slot, std::unique_ptr<virtio::VirtioDevice> device,
                                const InstanceState* state) {
   const virtio::TransportParts parts = {.memory = &machine_->memory(),
                                         .irq = &machine_->irq(x86::virtio_mmio_gsi(slot)),
-                                        .log = engine->log()};
+                                        .log = host_.log};
   auto transport = state == nullptr ? virtio::MmioTransport::create(std::move(device), parts)
                                     : virtio::MmioTransport::create_from_state(
                                           std::move(device), parts, *state->slots[slot]);

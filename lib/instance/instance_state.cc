@@ -1,4 +1,4 @@
-#include "lib/core/instance_state.h"
+#include "lib/instance/instance_state.h"
 
 #include <algorithm>
 

@@ -3,8 +3,8 @@
 // Thread rule: as virtio::Executor.
 // Invariant: what a worker does in a job of this machine is on this machine's account: a system
 // call that it is refused then ends the machine.
-#ifndef RAMET_LIB_CORE_MACHINE_EXECUTOR_H_
-#define RAMET_LIB_CORE_MACHINE_EXECUTOR_H_
+#ifndef RAMET_LIB_INSTANCE_MACHINE_EXECUTOR_H_
+#define RAMET_LIB_INSTANCE_MACHINE_EXECUTOR_H_
 
 #include <functional>
 #include <memory>
@@ -28,4 +28,4 @@ class MachineExecutor : public virtio::Executor {
 
 }  // namespace ramet
 
-#endif  // RAMET_LIB_CORE_MACHINE_EXECUTOR_H_
+#endif  // RAMET_LIB_INSTANCE_MACHINE_EXECUTOR_H_

@@ -2,8 +2,8 @@
 //
 // Thread rule: pure functions.
 // Invariant: a status carries at most one; the innermost stays.
-#ifndef RAMET_LIB_CORE_REASONS_H_
-#define RAMET_LIB_CORE_REASONS_H_
+#ifndef RAMET_LIB_INSTANCE_REASONS_H_
+#define RAMET_LIB_INSTANCE_REASONS_H_
 
 #include <string>
 #include <string_view>
@@ -40,4 +40,4 @@ std::string reason_of(const Status& status);
 
 }  // namespace ramet
 
-#endif  // RAMET_LIB_CORE_REASONS_H_
+#endif  // RAMET_LIB_INSTANCE_REASONS_H_

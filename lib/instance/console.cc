@@ -1,4 +1,4 @@
-#include "lib/core/console.h"
+#include "lib/instance/console.h"
 
 #include <algorithm>
 #include <vector>

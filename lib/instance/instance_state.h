@@ -2,8 +2,8 @@
 //
 // Thread rule: plain values and pure functions.
 // Invariant: to_sections() and instance_state_from() are inverses; the latter takes hostile bytes.
-#ifndef RAMET_LIB_CORE_INSTANCE_STATE_H_
-#define RAMET_LIB_CORE_INSTANCE_STATE_H_
+#ifndef RAMET_LIB_INSTANCE_INSTANCE_STATE_H_
+#define RAMET_LIB_INSTANCE_INSTANCE_STATE_H_
 
 #include <array>
 #include <optional>
@@ -38,4 +38,4 @@ bool is_instance_section(const std::string& name);
 
 }  // namespace ramet
 
-#endif  // RAMET_LIB_CORE_INSTANCE_STATE_H_
+#endif  // RAMET_LIB_INSTANCE_INSTANCE_STATE_H_

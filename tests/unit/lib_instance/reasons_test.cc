@@ -1,5 +1,5 @@
 // Reasons travel in a Status, and the innermost stays.
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 
 #include <catch2/catch.hpp>
 

@@ -1,4 +1,4 @@
-#include "lib/core/reasons.h"
+#include "lib/instance/reasons.h"
 
 namespace ramet {
 

@@ -85,8 +85,10 @@ TEST_CASE("code in a vCPU thread is refused every call of the drill, and its mac
   REQUIRE(box.ok());
   std::vector<Tried> tried;
   std::promise<void> done;
-  // Every access of the guest comes here on its vCPU's thread; the first is the break-out.
-  box->ports->set_on_write([&, first = true](const Access&) mutable {
+  // Every access of the guest comes here on its vCPU's thread; the first is the break-out. Not the
+  // function's own flag: the recorder calls a copy of it each time.
+  bool first = true;
+  box->ports->set_on_write([&](const Access&) {
     if (std::exchange(first, false)) {
       tried = try_all(attempts);
       done.set_value();

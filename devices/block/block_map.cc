@@ -92,16 +92,25 @@ BlockIndex BlockIndex::with_layer(uint16_t layer, std::span<const BlockRun> runs
   return result;
 }
 
-std::vector<BlockRun> BlockIndex::runs() const {
+template <typename Wanted>
+std::vector<BlockRun> BlockIndex::select(Wanted wanted) const {
   std::vector<BlockRun> result;
   for (uint64_t i = 0; i < chunks_.size(); ++i) {
     for (uint64_t entry = 0; chunks_[i] != nullptr && entry < kChunkBlocks; ++entry) {
-      if ((*chunks_[i])[entry] != kNoLayer) {
+      if (wanted((*chunks_[i])[entry])) {
         append(&result, i * kChunkBlocks + entry);
       }
     }
   }
   return result;
+}
+
+std::vector<BlockRun> BlockIndex::runs() const {
+  return select([](uint16_t layer) { return layer != kNoLayer; });
+}
+
+std::vector<BlockRun> BlockIndex::runs_of(uint16_t layer) const {
+  return select([layer](uint16_t one) { return one == layer; });
 }
 
 }  // namespace ramet::block

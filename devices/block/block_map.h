@@ -58,10 +58,14 @@ class BlockIndex {
   BlockIndex with_layer(uint16_t layer, std::span<const BlockRun> runs) const;
   // The blocks that any layer holds.
   std::vector<BlockRun> runs() const;
+  // The blocks that this layer holds.
+  std::vector<BlockRun> runs_of(uint16_t layer) const;
 
  private:
   static constexpr uint64_t kChunkBlocks = 1024;
   using Chunk = std::array<uint16_t, kChunkBlocks>;
+  template <typename Wanted>
+  std::vector<BlockRun> select(Wanted wanted) const;
 
   uint64_t blocks_;
   std::vector<std::shared_ptr<const Chunk>> chunks_;  // empty until the first layer

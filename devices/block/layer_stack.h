@@ -45,6 +45,13 @@ class LayerStack {
   uint64_t size_bytes() const { return size_; }
   uint64_t blocks() const { return (size_ + kBlockBytes - 1) / kBlockBytes; }
   size_t depth() const { return layers_.size(); }
+  // What another process makes the same stack from: create() with the base, then with_layer() of
+  // each layer's file and runs, oldest first.
+  const std::shared_ptr<const DiskFile>& base() const { return base_; }
+  const DiskFile& layer_file(size_t layer) const { return *layers_.at(layer); }
+  std::vector<BlockRun> layer_runs(size_t layer) const {
+    return index_.runs_of(static_cast<uint16_t>(layer));
+  }
 
   // As Backend::read, of a range that lies inside the disk.
   Status read(uint64_t offset, uint64_t bytes, virtio::Writer* into) const;

@@ -16,7 +16,6 @@
 #define RAMET_DEVICES_VSOCK_CONNECTION_H_
 
 #include <array>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -24,6 +23,7 @@
 #include <absl/functional/function_ref.h>
 
 #include "devices/vsock/byte_ring.h"
+#include "devices/vsock/change.h"
 #include "devices/vsock/packet.h"
 #include "devices/vsock/stream.h"
 #include "vmm/base/status.h"
@@ -104,7 +104,7 @@ class Connection {
   size_t allocated_bytes() const { return receive_.allocated() + transmit_.allocated(); }
 
   // Notified when readable(), writable() or phase() may have changed. Used with the core's mutex.
-  std::condition_variable changed;
+  Change changed;
   bool woken = false;  // VsockStream::wake() since the last wait
 
  private:

@@ -47,6 +47,7 @@ VsockStream::VsockStream(std::shared_ptr<Core> core, std::shared_ptr<Connection>
 
 VsockStream::~VsockStream() {
   const Core::Lock lock = core_->lock();
+  connection_->changed.listener = nullptr;
   if (!closed_) {
     connection_->drop();
     core_->push(connection_.get());
@@ -58,7 +59,7 @@ StatusOr<size_t> VsockStream::read(std::span<std::byte> into, uint64_t deadline_
   if (closed_) {
     return closed_error();
   }
-  if (!core_->wait(lock, connection_->changed, deadline_ns,
+  if (!core_->wait(lock, connection_->changed.waiters, deadline_ns,
                    [&] { return connection_->readable(); })) {
     return deadline_error("read", guest_port());
   }
@@ -74,7 +75,7 @@ StatusOr<size_t> VsockStream::write(std::span<const std::byte> from, uint64_t de
   if (closed_) {
     return closed_error();
   }
-  if (!core_->wait(lock, connection_->changed, deadline_ns,
+  if (!core_->wait(lock, connection_->changed.waiters, deadline_ns,
                    [&] { return connection_->writable(); })) {
     return deadline_error("write", guest_port());
   }
@@ -104,7 +105,7 @@ StatusOr<VsockReadiness> VsockStream::wait(bool want_write, uint64_t deadline_ns
     return closed_error();
   }
   Connection& connection = *connection_;
-  const bool in_time = core_->wait(lock, connection.changed, deadline_ns, [&] {
+  const bool in_time = core_->wait(lock, connection.changed.waiters, deadline_ns, [&] {
     return connection.readable() || (want_write && connection.writable()) || connection.woken;
   });
   if (!in_time) {
@@ -115,6 +116,11 @@ StatusOr<VsockReadiness> VsockStream::wait(bool want_write, uint64_t deadline_ns
   }
   connection.woken = false;
   return VsockReadiness{connection.readable(), connection.writable()};
+}
+
+void VsockStream::set_on_change(std::function<void()> listener) {
+  const Core::Lock lock = core_->lock();
+  connection_->changed.listener = std::move(listener);
 }
 
 void VsockStream::wake() {
@@ -129,7 +135,7 @@ Status VsockStream::wait_connected(uint64_t deadline_ns) {
     return closed_error();
   }
   const Connection& connection = *connection_;
-  if (!core_->wait(lock, connection_->changed, deadline_ns,
+  if (!core_->wait(lock, connection_->changed.waiters, deadline_ns,
                    [&] { return connection.phase() != Connection::Phase::kConnecting; })) {
     return deadline_error("connect", guest_port());
   }

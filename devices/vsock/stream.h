@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -68,6 +69,11 @@ class VsockStream {
   StatusOr<VsockReadiness> wait(bool want_write, uint64_t deadline_ns);
   // Makes the current wait(), or the next one when none is running, return. Any thread.
   void wake();
+
+  // For a user that does not wait() but polls: `listener` is called whenever what wait() would say
+  // may have changed, until the stream is destroyed. On any thread, with the device's mutex held:
+  // it must take no lock, use no stream, and not block. Empty: none.
+  void set_on_change(std::function<void()> listener);
 
   // Waits until the guest accepted the connection; OK at once on an accepted one. Unavailable when
   // the guest refused (nobody listens on that port), DeadlineExceeded.

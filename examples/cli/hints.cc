@@ -35,6 +35,8 @@ std::string hint_for(sandbox::Reason reason, absl::StatusCode code, const std::s
       return "the guest may have broken out of its machine: keep what it ran, and report it";
     case sandbox::Reason::kConfinementRefused:
       return "`ramet doctor` says what this host does not grant";
+    case sandbox::Reason::kHelperDied:
+      return "the kernel's log may say why: out of memory, or a limit of this user's processes";
     case sandbox::Reason::kNone:
     case sandbox::Reason::kGuestMisbehaved:
     case sandbox::Reason::kKilled:

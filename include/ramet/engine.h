@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
@@ -52,12 +53,26 @@ struct EngineOptions {
   std::string scratch_directory = "/var/tmp";
   // seccomp filters on every thread that runs, or works for, a guest.
   Confinement confinement = Confinement::kEnforce;
-  // An engine on a host that does not grant that fails (Reason::kConfinementRefused). Without, it
-  // logs a warning, does with less, and says so in confinement().
+  // An engine on a host that does not grant that fails (Reason::kConfinementRefused), and so does a
+  // fork into a process that lacks a step of its enclosure (enclosure()). Without, the engine logs
+  // a warning, does with less, and says so in confinement().
   bool require_confinement = false;
   // Threads of each kind (one runs a vCPU) that are kept, filters and all, for the next sandbox
   // when theirs has gone. Each holds a descriptor and its stack.
   uint32_t idle_threads = 32;
+  // Processes that stand ready for Isolation::kProcess, from the first such fork on.
+  uint32_t ready_helpers = 2;
+  // The program that they run. Empty: the one that the library carries, which is executed from
+  // memory; a host with the sysctl vm.memfd_noexec=2 forbids that, and wants the path of the
+  // installed ramet-helper of the same build.
+  std::string helper_program = {};
+};
+
+// One of the things that stand around a process of Isolation::kProcess.
+struct EnclosureStep {
+  std::string name;  // "landlock"
+  bool granted = false;
+  std::string why = {};  // where it is not: the kernel's word
 };
 
 class RAMET_EXPORT Engine {
@@ -74,6 +89,9 @@ class RAMET_EXPORT Engine {
   absl::Status drain(std::chrono::nanoseconds timeout);
 
   ConfinementReport confinement() const;
+  // What this host grants to processes of Isolation::kProcess, found by starting one. Unavailable
+  // or DeadlineExceeded where none starts within ten seconds.
+  absl::StatusOr<std::vector<EnclosureStep>> enclosure();
 
   class Impl;
   // For the library itself.

@@ -83,11 +83,21 @@ struct LoadOptions {
   std::shared_ptr<Engine> engine = {};
 };
 
+// Where a sandbox's machine runs.
+enum class Isolation : uint8_t {
+  kInProcess,  // in threads of this process, each behind a filter (Confinement)
+  // In a process of its own that holds nothing but its descriptors: no files, no network, no other
+  // process, no privilege; a forbidden system call kills it. Costs some memory, and time at each
+  // conversation.
+  kProcess,
+};
+
 struct ForkOptions {
   // The guest's host name. Empty: "ramet-" and 8 hexadecimal digits, new for each fork.
   std::string hostname = {};
   // Until the fork has acknowledged its fresh randomness; then fork() fails.
   std::chrono::milliseconds ready_timeout = std::chrono::seconds(30);
+  Isolation isolation = Isolation::kInProcess;
   // Takes the guest's console, as it comes, on the engine's thread for the embedder's code; not
   // after the guest's teardown (build: not after its return). Should be quick, and must not wait
   // for the library: what a slow one leaves waiting beyond 1 MiB is dropped, and it is told how

@@ -32,6 +32,7 @@ enum class Reason : uint8_t {
   kCallRefused = 14,  // a thread of the library asked for a system call that it never needs: taken
                       // for a guest that broke out into it; the sandbox is poisoned
   kConfinementRefused = 15,  // confinement is required, and this host does not grant it
+  kHelperDied = 18,  // the process of Isolation::kProcess ended, and not because the guest did
 };
 
 // The reason in `status`; kNone when there is none.

@@ -40,6 +40,7 @@ Confinement to_public(ramet::jail::Mode mode) {
       return Confinement::kLog;
     case ramet::jail::Mode::kRecord:
     case ramet::jail::Mode::kEnforce:
+    case ramet::jail::Mode::kKill:
       break;
   }
   return Confinement::kEnforce;
@@ -56,7 +57,9 @@ absl::StatusOr<std::shared_ptr<Engine>> Engine::create(EngineOptions options) {
                                 .scratch_directory = options.scratch_directory,
                                 .confinement = to_internal(options.confinement),
                                 .confinement_required = options.require_confinement,
-                                .idle_threads = options.idle_threads};
+                                .idle_threads = options.idle_threads,
+                                .ready_helpers = options.ready_helpers,
+                                .helper_program = std::move(options.helper_program)};
   if (options.log) {
     config.log = [log = std::move(options.log)](ramet::LogLevel level, std::string_view line) {
       log(to_public(level), line);
@@ -73,6 +76,21 @@ absl::StatusOr<std::shared_ptr<Engine>> Engine::create(EngineOptions options) {
 
 absl::Status Engine::drain(std::chrono::nanoseconds timeout) {
   return impl_->engine->drain(deadline_after(timeout));
+}
+
+absl::StatusOr<std::vector<EnclosureStep>> Engine::enclosure() {
+  const auto found = impl_->engine->enclosure(deadline_after(std::chrono::seconds(10)));
+  if (!found.ok()) {
+    return found.status();
+  }
+  std::vector<EnclosureStep> steps;
+  for (size_t i = 0; i < ramet::jail::kSteps; ++i) {
+    const auto step = static_cast<ramet::jail::Step>(i);
+    const std::string why = ramet::jail::why_not(*found, step);
+    steps.push_back(
+        {.name = std::string(ramet::jail::name_of(step)), .granted = why.empty(), .why = why});
+  }
+  return steps;
 }
 
 ConfinementReport Engine::confinement() const {

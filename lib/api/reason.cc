@@ -29,6 +29,7 @@ constexpr Row kRows[] = {
     {Reason::kReseedFailed, ramet::reason::kReseedFailed},
     {Reason::kCallRefused, ramet::reason::kCallRefused},
     {Reason::kConfinementRefused, ramet::reason::kConfinementRefused},
+    {Reason::kHelperDied, ramet::reason::kHelperDied},
 };
 
 }  // namespace

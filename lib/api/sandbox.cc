@@ -121,10 +121,13 @@ absl::StatusOr<Sandbox> fork(const Template& from, const ForkOptions& options) {
   impl->engine = from.engine();
   RAMET_ASSIGN_OR_RETURN(
       impl->machine,
-      ramet::fork_sandbox(from.engine()->impl()->engine, *from.impl()->data,
-                          {.hostname = options.hostname,
-                           .ready_deadline_ns = deadline_after(options.ready_timeout),
-                           .console = options.console}));
+      ramet::fork_sandbox(
+          from.engine()->impl()->engine, *from.impl()->data,
+          {.hostname = options.hostname,
+           .ready_deadline_ns = deadline_after(options.ready_timeout),
+           .console = options.console,
+           .isolation = options.isolation == Isolation::kProcess ? ramet::Isolation::kHelper
+                                                                 : ramet::Isolation::kInProcess}));
   return Sandbox(std::move(impl));
 }
 

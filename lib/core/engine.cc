@@ -97,6 +97,10 @@ void Engine::tell_log(LogLevel level, std::string_view line) {
 }
 
 Engine::~Engine() {
+  // Before the reaper, to which it gives work.
+  if (helper_events_ != nullptr) {
+    helper_events_->stop();
+  }
   const std::lock_guard lock(told_mutex_);
   closing_ = true;
 }
@@ -125,14 +129,51 @@ StatusOr<UniqueFd> Engine::make_overlay_file(uint64_t size) {
   return made.get_future().get();
 }
 
+Status Engine::start_helpers() {
+  const std::lock_guard lock(helpers_mutex_);
+  if (helper_pool_ != nullptr) {
+    return Status();
+  }
+  if (helper_events_ == nullptr) {
+    RAMET_ASSIGN_OR_RETURN(helper_events_, helper::HelperEvents::start(jail_.get()));
+  }
+  RAMET_ASSIGN_OR_RETURN(helper_pool_,
+                         helper::HelperPool::create({.jail = jail_.get(),
+                                                     .kvm = kvm_->fd(),
+                                                     .program = config_.helper_program,
+                                                     .ready = config_.ready_helpers,
+                                                     .required = config_.confinement_required}));
+  return Status();
+}
+
+StatusOr<helper::HelperHost> Engine::helper_host() {
+  RAMET_RETURN_IF_ERROR(start_helpers());
+  return helper::HelperHost{
+      .pool = helper_pool_.get(),
+      .events = helper_events_.get(),
+      .calls = calls_.get(),
+      .reaper = reaper_.get(),
+      .log = &log_,
+      .make_overlay_file = [this](uint64_t size) { return make_overlay_file(size); },
+      .host_port_offset = next_port_offset()};
+}
+
+StatusOr<jail::Enclosure> Engine::enclosure(uint64_t deadline_ns) {
+  RAMET_RETURN_IF_ERROR(start_helpers());
+  return helper_pool_->enclosure(deadline_ns);
+}
+
+uint32_t Engine::next_port_offset() {
+  return next_port_offset_.fetch_add(1, std::memory_order_relaxed) * kPortsPerMachine;
+}
+
 InstanceHost Engine::instance_host() {
   return {.machine = {.kvm = kvm_, .jail = jail_.get()},
           .workers = pool_.get(),
           .calls = calls_.get(),
           .log = &log_,
           .make_overlay_file = [this](uint64_t size) { return make_overlay_file(size); },
-          .host_port_offset =
-              next_port_offset_.fetch_add(1, std::memory_order_relaxed) * kPortsPerMachine};
+          .host_port_offset = next_port_offset()};
 }
 
 Status Engine::check_runs_linux() const {

@@ -16,6 +16,7 @@
 #include <mutex>
 #include <string>
 
+#include "lib/helper/helper_machine.h"
 #include "lib/instance/instance.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
@@ -31,8 +32,10 @@ struct EngineConfig {
   LogSink::Function log = {};  // on the thread for the embedder's code
   std::string scratch_directory = "/var/tmp";
   jail::Mode confinement = jail::Mode::kEnforce;
-  bool confinement_required = false;
-  size_t idle_threads = 32;  // of each kind, kept for the next machine
+  bool confinement_required = false;  // and the whole enclosure of helper processes
+  size_t idle_threads = 32;           // of each kind, kept for the next machine
+  uint32_t ready_helpers = 2;         // processes that stand ready once the first was asked for
+  std::string helper_program = {};    // empty: the one that the library carries
 };
 
 class Engine {
@@ -43,6 +46,10 @@ class Engine {
   const std::shared_ptr<const Kvm>& kvm() const { return kvm_; }
   // What one more instance takes from this engine.
   InstanceHost instance_host();
+  // The same for one that runs in a helper process.
+  StatusOr<helper::HelperHost> helper_host();
+  // What helper processes stand behind on this host; starts one where none was.
+  StatusOr<jail::Enclosure> enclosure(uint64_t deadline_ns);
   jail::Jail& jail() { return *jail_; }
   // For what may block on a machine's behalf; behind the workers' filter.
   WorkerPool* workers() { return pool_.get(); }
@@ -74,6 +81,8 @@ class Engine {
 
   explicit Engine(EngineConfig config);
   Status start_threads(uint32_t workers);
+  Status start_helpers();
+  uint32_t next_port_offset();
   void tell_log(LogLevel level, std::string_view line);
   void tell_refused(const jail::RefusedCall& call, bool allowed);
 
@@ -89,6 +98,9 @@ class Engine {
   std::unique_ptr<WorkerPool> calls_;
   std::unique_ptr<WorkerPool> opener_;
   std::unique_ptr<WorkerPool> pool_;
+  std::mutex helpers_mutex_;
+  std::unique_ptr<helper::HelperPool> helper_pool_;
+  std::unique_ptr<helper::HelperEvents> helper_events_;
   std::unique_ptr<WorkerPool> reaper_;  // last: its jobs may use all the others
 };
 

@@ -27,14 +27,15 @@ const char* name_of(SandboxState state) {
 
 }  // namespace
 
-SandboxLife::SandboxLife(Engine* engine, std::unique_ptr<Instance> instance, SandboxTimes times)
-    : vsock_(instance->vsock()), engine_(engine), instance_(std::move(instance)), times_(times) {}
+SandboxLife::SandboxLife(Engine* engine, std::unique_ptr<ForkedMachine> machine, SandboxTimes times)
+    : ports_(machine->ports()), engine_(engine), machine_(std::move(machine)), times_(times) {}
 
-std::shared_ptr<SandboxLife> SandboxLife::create(Engine* engine, std::unique_ptr<Instance> instance,
+std::shared_ptr<SandboxLife> SandboxLife::create(Engine* engine,
+                                                 std::unique_ptr<ForkedMachine> machine,
                                                  SandboxTimes times) {
-  std::shared_ptr<SandboxLife> self(new SandboxLife(engine, std::move(instance), times));
-  // Weak, or the instance's listener would keep alive what keeps the instance alive.
-  self->instance_->on_end([weak = std::weak_ptr(self)](const Status& reason) {
+  std::shared_ptr<SandboxLife> self(new SandboxLife(engine, std::move(machine), times));
+  // Weak, or the machine's listener would keep alive what keeps the machine alive.
+  self->machine_->on_end([weak = std::weak_ptr(self)](const Status& reason) {
     const auto life = weak.lock();
     if (life == nullptr) {
       return;
@@ -56,22 +57,22 @@ void SandboxLife::detach() {
 }
 
 Status SandboxLife::start() {
-  RAMET_ASSIGN_OR_RETURN(const auto instance, controllable("start"));
-  return instance->resume();
+  RAMET_ASSIGN_OR_RETURN(const auto machine, controllable("start"));
+  return machine->resume();
 }
 
-StatusOr<std::shared_ptr<Instance>> SandboxLife::controllable(const char* what) const {
+StatusOr<std::shared_ptr<ForkedMachine>> SandboxLife::controllable(const char* what) const {
   const std::lock_guard lock(mutex_);
   if (state_ != SandboxState::kRunning && state_ != SandboxState::kPaused) {
     return not_legal_locked(what);
   }
-  return instance_;
+  return machine_;
 }
 
 Status SandboxLife::pause() {
   const std::lock_guard control(control_mutex_);
-  RAMET_ASSIGN_OR_RETURN(const auto instance, controllable("pause"));
-  RAMET_RETURN_IF_ERROR(instance->machine().pause());
+  RAMET_ASSIGN_OR_RETURN(const auto machine, controllable("pause"));
+  RAMET_RETURN_IF_ERROR(machine->pause());
   const std::lock_guard lock(mutex_);
   if (state_ == SandboxState::kRunning) {
     state_ = SandboxState::kPaused;
@@ -81,8 +82,8 @@ Status SandboxLife::pause() {
 
 Status SandboxLife::resume() {
   const std::lock_guard control(control_mutex_);
-  RAMET_ASSIGN_OR_RETURN(const auto instance, controllable("resume"));
-  RAMET_RETURN_IF_ERROR(instance->machine().resume());
+  RAMET_ASSIGN_OR_RETURN(const auto machine, controllable("resume"));
+  RAMET_RETURN_IF_ERROR(machine->resume());
   const std::lock_guard lock(mutex_);
   if (state_ == SandboxState::kPaused) {
     state_ = SandboxState::kRunning;
@@ -98,9 +99,9 @@ void SandboxLife::poison(const Status& reason) {
     }
     state_ = SandboxState::kPoisoned;
     end_reason_ = reason;
-    instance_->machine().abandon({EndReason::kStopped, "poisoned"});
+    machine_->abandon();
   }
-  vsock_.shutdown_all(reason);
+  ports_->shutdown_all(reason);
 }
 
 void SandboxLife::finish(const Status& reason) {
@@ -115,22 +116,22 @@ void SandboxLife::finish(const Status& reason) {
     }
     reap_locked();
   }
-  vsock_.shutdown_all(reason);
+  ports_->shutdown_all(reason);
 }
 
 void SandboxLife::reap_locked() {
   times_.kill_called = monotonic_ns();
-  times_.first_exit = instance_->machine().first_exit_ns();
-  last_metrics_ = instance_->metrics();
-  instance_->machine().abandon({EndReason::kStopped, "killed"});
+  last_metrics_ = machine_->metrics();
+  times_.first_exit = last_metrics_.first_exit_ns;
+  machine_->abandon();
   if (engine_ == nullptr) {
     return;
   }
-  engine_->reap([instance = std::move(instance_), self = shared_from_this()]() mutable {
+  engine_->reap([machine = std::move(machine_), self = shared_from_this()]() mutable {
     // Somebody may still hold it for a moment, in pause(): what counts is that its threads are
     // gone.
-    instance->machine().stop();
-    instance.reset();
+    machine->stop();
+    machine.reset();
     const std::lock_guard lock(self->mutex_);
     self->times_.teardown_done = monotonic_ns();
     self->torn_down_.notify_all();
@@ -175,15 +176,15 @@ Status SandboxLife::end_reason() const {
 SandboxTimes SandboxLife::times() const {
   const std::lock_guard lock(mutex_);
   SandboxTimes times = times_;
-  if (instance_ != nullptr) {
-    times.first_exit = instance_->machine().first_exit_ns();
+  if (machine_ != nullptr) {
+    times.first_exit = machine_->metrics().first_exit_ns;
   }
   return times;
 }
 
 InstanceMetrics SandboxLife::metrics() const {
   const std::lock_guard lock(mutex_);
-  return instance_ != nullptr ? instance_->metrics() : last_metrics_;
+  return machine_ != nullptr ? machine_->metrics() : last_metrics_;
 }
 
 void SandboxLife::mark(uint64_t SandboxTimes::*moment) {

@@ -1,4 +1,4 @@
-// SandboxLife: the life of a forked instance as a state machine.
+// SandboxLife: the life of a forked machine as a state machine.
 //
 //               pause()                     the guest broke a rule
 //   kRunning <----------> kPaused     kRunning ----------------> kPoisoned
@@ -6,8 +6,8 @@
 //      +---------------------+------> kGone <-----------------------+
 //        kill(), or the guest's own end
 //
-// Thread rule: every method from any thread, also from the instance's own vCPU threads (its end is
-// reported there). Invariant: the instance is torn down on the engine's reaper, once. Listeners and
+// Thread rule: every method from any thread, also from the machine's own vCPU threads (its end is
+// reported there). Invariant: the machine is torn down on the engine's reaper, once. Listeners and
 // reaper jobs hold the life but never the engine, so that the engine is never destroyed on a thread
 // that it would have to join. No lock is held while a vCPU is waited for.
 #ifndef RAMET_LIB_CORE_SANDBOX_LIFE_H_
@@ -19,7 +19,7 @@
 #include <mutex>
 
 #include "lib/core/engine.h"
-#include "lib/instance/instance.h"
+#include "lib/instance/forked_machine.h"
 #include "vmm/base/status.h"
 
 namespace ramet {
@@ -39,8 +39,8 @@ struct SandboxTimes {
 
 class SandboxLife : public std::enable_shared_from_this<SandboxLife> {
  public:
-  // `instance` is restored and does not run yet. `engine` must be valid until detach().
-  static std::shared_ptr<SandboxLife> create(Engine* engine, std::unique_ptr<Instance> instance,
+  // `machine` is restored and does not run yet. `engine` must be valid until detach().
+  static std::shared_ptr<SandboxLife> create(Engine* engine, std::unique_ptr<ForkedMachine> machine,
                                              SandboxTimes times);
   // Kills what still lives and forgets the engine.
   void detach();
@@ -66,18 +66,18 @@ class SandboxLife : public std::enable_shared_from_this<SandboxLife> {
   void mark(uint64_t SandboxTimes::*moment);
 
  private:
-  SandboxLife(Engine* engine, std::unique_ptr<Instance> instance, SandboxTimes times);
+  SandboxLife(Engine* engine, std::unique_ptr<ForkedMachine> machine, SandboxTimes times);
   Status not_legal_locked(const char* what) const;
-  // The instance when it may be paused and resumed.
-  StatusOr<std::shared_ptr<Instance>> controllable(const char* what) const;
+  // The machine when it may be paused and resumed.
+  StatusOr<std::shared_ptr<ForkedMachine>> controllable(const char* what) const;
   void reap_locked();
 
-  VsockHost vsock_;
+  const std::shared_ptr<GuestPorts> ports_;
   std::mutex control_mutex_;  // pause() and resume() come one at a time; taken before mutex_
   mutable std::mutex mutex_;
   std::condition_variable torn_down_;
   Engine* engine_;
-  std::shared_ptr<Instance> instance_;  // null once Gone
+  std::shared_ptr<ForkedMachine> machine_;  // null once Gone
   SandboxState state_ = SandboxState::kRunning;
   Status end_reason_;
   SandboxTimes times_;

@@ -1,21 +1,21 @@
 #include "lib/core/sandbox_machine.h"
 
-#include "lib/core/vsock_byte_stream.h"
 #include "lib/instance/reasons.h"
 
 namespace ramet {
 
-SandboxMachine::SandboxMachine(std::shared_ptr<Engine> engine, std::unique_ptr<Instance> instance,
-                               std::string hostname, SandboxTimes times)
+SandboxMachine::SandboxMachine(std::shared_ptr<Engine> engine,
+                               std::unique_ptr<ForkedMachine> machine, std::string hostname,
+                               SandboxTimes times)
     : engine_(std::move(engine)),
       hostname_(std::move(hostname)),
-      vsock_(instance->vsock()),
-      life_(SandboxLife::create(engine_.get(), std::move(instance), times)) {}
+      ports_(machine->ports()),
+      life_(SandboxLife::create(engine_.get(), std::move(machine), times)) {}
 
 Status SandboxMachine::start(const wire::Reseed& reseed, uint64_t deadline_ns) {
   // The request waits in the device, so that the guest's first instructions already find it.
-  RAMET_ASSIGN_OR_RETURN(auto stream, vsock_.start_connect(wire::kAgentPort));
-  AgentClient client(std::make_unique<VsockByteStream>(std::move(stream)));
+  RAMET_ASSIGN_OR_RETURN(auto stream, ports_->connect(wire::kAgentPort));
+  AgentClient client(std::move(stream));
   if (const Status status = life_->start(); !status.ok()) {
     return judge(status);
   }
@@ -31,11 +31,11 @@ Status SandboxMachine::start(const wire::Reseed& reseed, uint64_t deadline_ns) {
 StatusOr<ExecOutcome> SandboxMachine::exec(const ExecSpec& spec) {
   RAMET_RETURN_IF_ERROR(engine_->check_process());
   RAMET_RETURN_IF_ERROR(life_->check_running("run a command"));
-  auto stream = vsock_.start_connect(wire::kAgentPort);
+  auto stream = ports_->connect(wire::kAgentPort);
   if (!stream.ok()) {
     return judge(stream.status());
   }
-  AgentClient client(std::make_unique<VsockByteStream>(std::move(*stream)));
+  AgentClient client(*std::move(stream));
   if (spec.stdin_source != nullptr) {
     spec.stdin_source->attach([&client] { client.wake(); });
   }

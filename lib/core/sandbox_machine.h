@@ -13,15 +13,15 @@
 #include "lib/agent/client.h"
 #include "lib/core/engine.h"
 #include "lib/core/sandbox_life.h"
-#include "lib/instance/instance.h"
+#include "lib/instance/forked_machine.h"
 #include "vmm/base/status.h"
 
 namespace ramet {
 
 class SandboxMachine {
  public:
-  // `instance` is restored and does not run yet.
-  SandboxMachine(std::shared_ptr<Engine> engine, std::unique_ptr<Instance> instance,
+  // `machine` is restored and does not run yet.
+  SandboxMachine(std::shared_ptr<Engine> engine, std::unique_ptr<ForkedMachine> machine,
                  std::string hostname, SandboxTimes times);
   ~SandboxMachine() { life_->detach(); }
   SandboxMachine(const SandboxMachine&) = delete;
@@ -43,7 +43,7 @@ class SandboxMachine {
 
   const std::shared_ptr<Engine> engine_;
   const std::string hostname_;
-  VsockHost vsock_;
+  const std::shared_ptr<GuestPorts> ports_;
   const std::shared_ptr<SandboxLife> life_;
 };
 

@@ -1,5 +1,6 @@
 #include "lib/fork/fork.h"
 
+#include "lib/core/local_machine.h"
 #include "lib/fork/identity.h"
 #include "vmm/base/clock.h"
 
@@ -18,6 +19,22 @@ StatusOr<std::unique_ptr<Instance>> restore_instance(
   return instance;
 }
 
+StatusOr<std::unique_ptr<ForkedMachine>> fork_machine(Engine* engine, const TemplateData& from,
+                                                      const GenerationId& generation,
+                                                      const ForkSpec& spec) {
+  if (spec.isolation == Isolation::kHelper) {
+    RAMET_ASSIGN_OR_RETURN(const auto host, engine->helper_host());
+    return helper::HelperMachine::fork(host, {.state = &from.state,
+                                              .memory = from.memory->fd(),
+                                              .disks = &from.disks,
+                                              .generation = generation,
+                                              .console = spec.console,
+                                              .deadline_ns = spec.ready_deadline_ns});
+  }
+  RAMET_ASSIGN_OR_RETURN(auto instance, restore_instance(engine, from, generation, spec.console));
+  return std::make_unique<LocalMachine>(std::move(instance));
+}
+
 StatusOr<std::unique_ptr<SandboxMachine>> fork_sandbox(std::shared_ptr<Engine> engine,
                                                        const TemplateData& from,
                                                        const ForkSpec& spec) {
@@ -29,10 +46,10 @@ StatusOr<std::unique_ptr<SandboxMachine>> fork_sandbox(std::shared_ptr<Engine> e
   }
   RAMET_RETURN_IF_ERROR(check_hostname(hostname));
   RAMET_ASSIGN_OR_RETURN(const wire::Reseed reseed, make_reseed(hostname));
-  auto instance = restore_instance(engine.get(), from, reseed.generation, spec.console);
-  RAMET_RETURN_IF_ERROR(annotate(instance.status(), "fork"));
+  auto forked = fork_machine(engine.get(), from, reseed.generation, spec);
+  RAMET_RETURN_IF_ERROR(annotate(forked.status(), "fork"));
   times.shell_ready = monotonic_ns();
-  auto machine = std::make_unique<SandboxMachine>(std::move(engine), std::move(*instance),
+  auto machine = std::make_unique<SandboxMachine>(std::move(engine), *std::move(forked),
                                                   std::move(hostname), times);
   RAMET_RETURN_IF_ERROR(annotate(machine->start(reseed, spec.ready_deadline_ns), "fork"));
   return machine;

@@ -19,15 +19,26 @@
 
 namespace ramet {
 
+enum class Isolation : uint8_t {
+  kInProcess,
+  kHelper,  // in a process of its own
+};
+
 struct ForkSpec {
   std::string hostname = {};       // empty: random_hostname()
   uint64_t ready_deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
   std::function<void(std::string_view)> console = {};
+  Isolation isolation = Isolation::kInProcess;
 };
 
 StatusOr<std::unique_ptr<SandboxMachine>> fork_sandbox(std::shared_ptr<Engine> engine,
                                                        const TemplateData& from,
                                                        const ForkSpec& spec);
+
+// The machine of a fork, restored and with its new generation id, not yet running.
+StatusOr<std::unique_ptr<ForkedMachine>> fork_machine(Engine* engine, const TemplateData& from,
+                                                      const GenerationId& generation,
+                                                      const ForkSpec& spec);
 
 // The steps of it, for tests and benches of machines without an agent: memory mapped copy-on-write,
 // machine and devices restored, generation id changed; not yet running.

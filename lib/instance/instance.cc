@@ -220,6 +220,7 @@ void Instance::on_end(std::function<void(const Status&)> function) {
 InstanceMetrics Instance::metrics() const {
   InstanceMetrics metrics;
   metrics.vcpu_exits = machine_->exits();
+  metrics.first_exit_ns = machine_->first_exit_ns();
   const VsockMetrics vsock = vsock_->host().metrics();
   metrics.vsock_bytes_in = vsock.tx_bytes;
   metrics.vsock_bytes_out = vsock.rx_bytes;

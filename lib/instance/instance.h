@@ -58,6 +58,9 @@ struct InstanceMetrics {
   uint64_t disk_bytes_read = 0;
   uint64_t disk_bytes_written = 0;
   uint64_t private_disk_bytes = 0;
+  uint64_t first_exit_ns = 0;  // CLOCK_MONOTONIC; 0 before it
+
+  friend bool operator==(const InstanceMetrics&, const InstanceMetrics&) = default;
 };
 
 class Instance {

@@ -31,6 +31,7 @@ inline constexpr std::string_view kKilled = "killed";
 inline constexpr std::string_view kReseedFailed = "reseed_failed";
 inline constexpr std::string_view kCallRefused = "call_refused";
 inline constexpr std::string_view kConfinementRefused = "confinement_refused";
+inline constexpr std::string_view kHelperDied = "helper_died";
 }  // namespace reason
 
 // `status` with this reason, unless it is OK or has one.

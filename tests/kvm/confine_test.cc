@@ -7,6 +7,7 @@
 
 #include "lib/core/boot.h"
 #include "lib/core/engine.h"
+#include "lib/core/local_machine.h"
 #include "lib/core/sandbox_life.h"
 #include "lib/instance/instance.h"
 #include "lib/instance/reasons.h"
@@ -65,7 +66,7 @@ std::shared_ptr<SandboxLife> make_sandbox(Engine* engine, std::shared_ptr<jail::
   auto instance = Instance::create(engine->instance_host(), *std::move(memory), 1, {});
   REQUIRE(instance.ok());
   *tenant = (*instance)->machine().tenant();
-  return SandboxLife::create(engine, *std::move(instance), {});
+  return SandboxLife::create(engine, std::make_unique<LocalMachine>(*std::move(instance)), {});
 }
 
 bool wait_for(const std::function<bool()>& condition) {

@@ -116,7 +116,7 @@ THROW = re.compile(r'\bthrow\b(?!\s*\(\s*\)\s*[;{])')
 def ends_process(tree):
     """nothing in the product can end the embedder's process or throw"""
     found = Findings('ends-process', tree)
-    for path in product(tree):
+    for path in tree.cpp(*table.PRODUCT, without=table.GUEST + table.OWN_PROCESS):
         code = tree.code(path)
         for position, name in calls(code, ENDING):
             found.add(path, line_of(code, position), f'{name}() can end the host process')

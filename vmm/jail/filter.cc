@@ -36,6 +36,18 @@ Status check(int result, std::string_view what) {
   return result >= 0 ? Status() : errno_status(-result, what);
 }
 
+uint32_t action_of(Refusal refusal) {
+  switch (refusal) {
+    case Refusal::kNotify:
+      return SCMP_ACT_NOTIFY;
+    case Refusal::kErrno:
+      return SCMP_ACT_ERRNO(EPERM);
+    case Refusal::kKill:
+      break;
+  }
+  return SCMP_ACT_KILL_PROCESS;
+}
+
 StatusOr<Context> make_context(uint32_t action) {
   Context context(seccomp_init(action));
   if (context == nullptr) {
@@ -84,8 +96,7 @@ StatusOr<std::vector<BpfInstruction>> export_program(scmp_filter_ctx context) {
 }  // namespace
 
 StatusOr<Filter> Filter::compile(const Policy& policy, Refusal refusal) {
-  const uint32_t action = refusal == Refusal::kNotify ? SCMP_ACT_NOTIFY : SCMP_ACT_ERRNO(EPERM);
-  RAMET_ASSIGN_OR_RETURN(const Context context, make_context(action));
+  RAMET_ASSIGN_OR_RETURN(const Context context, make_context(action_of(refusal)));
   for (const PolicyRow& row : policy) {
     RAMET_RETURN_IF_ERROR(add(context.get(), row));
   }

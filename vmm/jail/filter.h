@@ -18,6 +18,7 @@ namespace ramet::jail {
 enum class Refusal : uint8_t {
   kNotify,  // SECCOMP_RET_USER_NOTIF: the supervisor decides, and knows of it
   kErrno,   // SECCOMP_RET_ERRNO with EPERM: nobody is told
+  kKill,    // SECCOMP_RET_KILL_PROCESS: for a process that is nothing but a machine
 };
 
 // struct sock_filter of <linux/filter.h>, whose home is filter.cc.
@@ -34,7 +35,7 @@ class Filter {
   static StatusOr<Filter> compile(const Policy& policy, Refusal refusal);
 
   // Binds the calling thread, which gets no_new_privs too. With kNotify it returns the listener's
-  // descriptor, with kErrno an empty one. FailedPrecondition where a filter that was there before
+  // descriptor, else an empty one. FailedPrecondition where a filter that was there before
   // has a listener already: the kernel grants one (EBUSY). Unimplemented where the kernel has no
   // such filters.
   StatusOr<UniqueFd> install() const;

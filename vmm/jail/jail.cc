@@ -157,6 +157,9 @@ Status Jail::prepare() {
   if (options_.mode == Mode::kOff) {
     return Status();
   }
+  if (options_.mode == Mode::kKill) {
+    return prepare_to_kill();
+  }
   for (const Policy& policy : policies_) {
     RAMET_ASSIGN_OR_RETURN(
         auto filter, Filter::compile(options_.mode == Mode::kRecord ? waiting_rows(policy) : policy,
@@ -175,6 +178,18 @@ Status Jail::prepare() {
   RAMET_ASSIGN_OR_RETURN(auto first, run(ThreadKind::kReaper, [](TenantSlot&) {}));
   first->join();
   return Status();
+}
+
+Status Jail::prepare_to_kill() {
+  for (const Policy& policy : policies_) {
+    RAMET_ASSIGN_OR_RETURN(auto filter, Filter::compile(policy, Refusal::kKill));
+    filters_.push_back(std::move(filter));
+  }
+  return Status();
+}
+
+Status Jail::bind_this_thread(ThreadKind kind) const {
+  return filters_.at(index_of(kind)).install().status();
 }
 
 Jail::~Jail() {
@@ -270,7 +285,7 @@ Status Jail::weaken(const JailReport& tried, Status why) {
   if (!absl::IsFailedPrecondition(why) && !absl::IsUnimplemented(why)) {
     return why;
   }
-  if (options_.required || options_.mode == Mode::kRecord) {
+  if (options_.required || options_.mode == Mode::kRecord || options_.mode == Mode::kKill) {
     return absl::FailedPreconditionError(
         absl::StrCat("confinement of threads is required: ", why.message()));
   }

@@ -32,6 +32,7 @@ enum class Mode : uint8_t {
   kLog,      // a forbidden call goes through, and is counted and told of: for soaking a new host
   kRecord,   // as kEnforce, and every call but futex goes by the supervisor, which counts the rows
   kEnforce,  // a forbidden call fails with EPERM, is counted, and poisons its sandbox
+  kKill,     // a forbidden call ends the process; never with less than that
 };
 
 struct JailOptions {
@@ -68,6 +69,9 @@ class Jail {
   // never touch what a guest wrote but as bytes to pass on.
   StatusOr<std::unique_ptr<JailedThread>> run_unconfined(const std::string& name, Body body);
 
+  // With kKill: puts the calling thread behind the filter of `kind`, for good.
+  Status bind_this_thread(ThreadKind kind) const;
+
   JailReport report() const;
   // Calls refused (in kLog: let through) since creation.
   uint64_t refused() const { return refused_.load(std::memory_order_relaxed); }
@@ -85,6 +89,7 @@ class Jail {
 
   explicit Jail(JailOptions options);
   Status prepare();
+  Status prepare_to_kill();
   StatusOr<std::unique_ptr<Cell>> make_cell(ThreadKind kind, const JailReport& how);
   Status weaken(const JailReport& tried, Status why);
   Verdict judge(ThreadKind kind, const HeldCall& held, TenantSlot* slot);

@@ -1,6 +1,7 @@
 // style: table
 #include "vmm/jail/policy.h"
 
+#include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/futex.h>
 
@@ -110,6 +111,59 @@ Policy sanitizer_rows() {
 #endif
 }
 
+// In the embedder's process.
+Policy events_rows() {
+  return {
+      {"epoll_wait", {}, "", "HelperEvents waits for messages", Seen::kElsewhere},
+      {"recvmsg", {}, "", "receive_message", Seen::kElsewhere},
+      {"read", {}, "", "HelperEvents is told to stop", Seen::kElsewhere},
+      {"write", {}, "", "SocketStream: waiters learn of the end", Seen::kElsewhere},
+      {"pidfd_send_signal", {}, "", "kill_process: a helper that ended", Seen::kElsewhere},
+      {"close", {}, "", "~UniqueFd: a stream's descriptors", Seen::kElsewhere},
+  };
+}
+
+// In the helper process: it makes the machine, and carries bytes.
+Policy helper_rows() {
+  constexpr uint64_t kMadvDontFork = 10;
+  constexpr uint64_t kMadvDontDump = 16;
+  return {
+      {"epoll_wait", {}, "", "HelperServer waits for requests and streams", Seen::kElsewhere},
+      {"epoll_ctl", {}, "", "HelperServer: a stream comes or goes", Seen::kElsewhere},
+      {"recvmsg", {}, "", "receive_message", Seen::kElsewhere},
+      {"sendmsg", {}, "", "send_message", Seen::kElsewhere},
+      {"read", {}, "", "Waker: an eventfd", Seen::kElsewhere},
+      {"write", {}, "", "Waker: an eventfd", Seen::kElsewhere},
+      {"close", {}, "", "~UniqueFd", Seen::kElsewhere},
+      {"mmap",
+       {lacks(2, kProtExec)},
+       "not executable",
+       "Mapping: guest memory, kvm_run",
+       Seen::kElsewhere},
+      {"madvise",
+       {equals(2, kMadvDontFork)},
+       "MADV_DONTFORK",
+       "Mapping::map_file",
+       Seen::kElsewhere},
+      {"madvise",
+       {equals(2, kMadvDontDump)},
+       "MADV_DONTDUMP",
+       "Mapping::map_file",
+       Seen::kElsewhere},
+      {"preadv", {}, "", "read the plan of a machine", Seen::kElsewhere},
+      {"newfstatat", {}, "", "fstat: the size of a file", Seen::kElsewhere},
+      {"fstat", {}, "", "the size of a file, by other C libraries", Seen::kElsewhere},
+      {"fcntl", {equals(1, F_GETFL)}, "F_GETFL", "DiskFile::adopt", Seen::kElsewhere},
+      {"prlimit64", {equals(0, 0)}, "this process", "limit_file_bytes", Seen::kElsewhere},
+      {"exit_group", {}, "", "the embedder closed its end", Seen::kElsewhere},
+  };
+}
+
+// Another thread's: wakes the first.
+Policy wake_rows() {
+  return {{"write", {}, "", "Waker: an eventfd of the helper process", Seen::kElsewhere}};
+}
+
 Policy own_rows(ThreadKind kind) {
   constexpr uint64_t kPunch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   switch (kind) {
@@ -130,7 +184,14 @@ Policy own_rows(ThreadKind kind) {
            Seen::kElsewhere},
       };
     case ThreadKind::kReaper:
-      return {{"close", {}, "", "~UniqueFd: KVM's descriptors, disk files"}};
+      return {{"close", {}, "", "~UniqueFd: KVM's descriptors, disk files"},
+              {"waitid", {}, "", "wait_process: the end of a helper", Seen::kElsewhere},
+              {"pidfd_send_signal", {}, "", "kill_process: a helper", Seen::kElsewhere},
+              {"epoll_ctl", {}, "", "HelperEvents forgets a helper", Seen::kElsewhere}};
+    case ThreadKind::kEvents:
+      return events_rows();
+    case ThreadKind::kHelper:
+      return helper_rows();
     case ThreadKind::kStdin:
       break;
   }
@@ -157,6 +218,10 @@ std::string_view name_of(ThreadKind kind) {
       return "worker";
     case ThreadKind::kReaper:
       return "reaper";
+    case ThreadKind::kEvents:
+      return "events";
+    case ThreadKind::kHelper:
+      return "helper";
     case ThreadKind::kStdin:
       break;
   }
@@ -170,8 +235,13 @@ Policy policy_of(ThreadKind kind, const PolicyFacts& facts) {
     rows = ioctl_rows(facts.vcpu_ioctls);
   } else if (kind == ThreadKind::kWorker) {
     rows = ioctl_rows(facts.worker_ioctls);
+  } else if (kind == ThreadKind::kHelper) {
+    rows = ioctl_rows(facts.helper_ioctls);
   }
   append(own_rows(kind), &rows);
+  if (facts.in_helper && (kind == ThreadKind::kVcpu || kind == ThreadKind::kWorker)) {
+    append(wake_rows(), &rows);
+  }
   append(common_rows(facts), &rows);
   append(sanitizer_rows(), &rows);
   return rows;

@@ -67,11 +67,15 @@ StatusOr<std::shared_ptr<const Kvm>> Kvm::open(const std::string& path) {
   if (!fd.ok()) {
     return explain_open(fd.status(), path);
   }
-  std::shared_ptr<Kvm> kvm(new Kvm(std::move(*fd)));
+  return adopt(std::move(*fd), path);
+}
+
+StatusOr<std::shared_ptr<const Kvm>> Kvm::adopt(UniqueFd fd, const std::string& name) {
+  std::shared_ptr<Kvm> kvm(new Kvm(std::move(fd)));
   const sys::Result version = sys::ioctl(kvm->fd(), KVM_GET_API_VERSION);
   if (!version.ok() || version.value != kApiVersion) {
     return absl::UnimplementedError(
-        absl::StrFormat("%s is not a KVM of API version %d (it answered %d, errno %d)", path,
+        absl::StrFormat("%s is not a KVM of API version %d (it answered %d, errno %d)", name,
                         kApiVersion, version.value, version.error));
   }
   const HostCpu cpu = host_cpu();

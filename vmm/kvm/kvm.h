@@ -31,6 +31,9 @@ class Kvm {
   // capability is missing (all of them are named) or the API version is not 12.
   static StatusOr<std::shared_ptr<const Kvm>> open(const std::string& path = kDefaultPath);
 
+  // The same with a descriptor of the device that another process opened; `name` for messages.
+  static StatusOr<std::shared_ptr<const Kvm>> adopt(UniqueFd fd, const std::string& name);
+
   int fd() const { return fd_.get(); }
   KvmKind kind() const { return kind_; }
   bool is_intel() const { return is_intel_; }

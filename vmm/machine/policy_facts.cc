@@ -8,7 +8,8 @@ namespace ramet {
 jail::PolicyFacts machine_policy_facts() {
   return {.kick_signal = vcpu_kick_signal(),
           .vcpu_ioctls = vcpu_thread_ioctls(),
-          .worker_ioctls = worker_thread_ioctls()};
+          .worker_ioctls = worker_thread_ioctls(),
+          .helper_ioctls = helper_thread_ioctls()};
 }
 
 }  // namespace ramet

@@ -20,6 +20,15 @@ Status advise(void* data, uint64_t size, int advice, const char* what) {
       .status(what);
 }
 
+// MFD_EXEC, include/uapi/linux/memfd.h of Linux 6.3; this C library does not know it.
+constexpr unsigned kMfdExec = 0x10;
+
+sys::Result new_memfd(const char* name, unsigned more_flags) {
+  return sys::invoke(sys::Call::kMemfdCreate, sys::OnEintr::kRetry, [&] {
+    return ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | more_flags);
+  });
+}
+
 }  // namespace
 
 StatusOr<Mapping> Mapping::map_file(int fd, uint64_t offset, uint64_t size, MapMode mode) {
@@ -69,10 +78,25 @@ Status Mapping::drop_private(uint64_t offset, uint64_t size) const {
   return advise(data_ + offset, size, MADV_DONTNEED, "madvise(MADV_DONTNEED)");
 }
 
+StatusOr<UniqueFd> create_program_memfd(const char* name, std::span<const std::byte> bytes) {
+  sys::Result result = new_memfd(name, kMfdExec);
+  if (result.error == EINVAL) {
+    result = new_memfd(name, 0);  // before Linux 6.3 every memfd may be executed
+  }
+  if (result.error == EACCES) {
+    return absl::FailedPreconditionError(
+        "this host forbids programs in memory (sysctl vm.memfd_noexec=2): give the path of the "
+        "helper program");
+  }
+  RAMET_RETURN_IF_ERROR(result.status("memfd_create"));
+  UniqueFd fd(static_cast<int>(result.value));
+  RAMET_RETURN_IF_ERROR(sys::write_all(fd.get(), bytes, "write a program into a memfd"));
+  RAMET_RETURN_IF_ERROR(seal_memfd(fd.get()));
+  return fd;
+}
+
 StatusOr<UniqueFd> create_memfd(const char* name, uint64_t size) {
-  const sys::Result result = sys::invoke(sys::Call::kMemfdCreate, sys::OnEintr::kRetry, [&] {
-    return ::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  });
+  const sys::Result result = new_memfd(name, 0);
   if (!result.ok()) {
     return result.status("memfd_create");
   }

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "vmm/base/status.h"
 #include "vmm/base/unique_fd.h"
@@ -52,6 +53,10 @@ class Mapping {
 
 // A new anonymous file of `size` bytes, all holes, that can be sealed.
 StatusOr<UniqueFd> create_memfd(const char* name, uint64_t size);
+
+// The same, sealed, with these bytes, which may be executed as a program (MFD_EXEC,
+// memfd_create(2): where the kernel's vm.memfd_noexec forbids it, FailedPrecondition).
+StatusOr<UniqueFd> create_program_memfd(const char* name, std::span<const std::byte> bytes);
 
 // Forbids any further change of the memfd's size or bytes (F_SEAL_SHRINK, GROW, WRITE and SEAL).
 // FailedPrecondition while a writable shared mapping of it exists.

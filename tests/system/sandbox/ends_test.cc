@@ -14,13 +14,14 @@
 namespace {
 
 using ramet::testing::count_process;
+using ramet::testing::fork_shared;
 using ramet::testing::shared_template;
 using ramet::testing::shell;
 
 constexpr std::chrono::seconds kTeardown(30);
 
 void kill_in_the_middle() {
-  auto box = sandbox::fork(*shared_template());
+  auto box = fork_shared();
   RAMET_REQUIRE_OK(box);
   auto running = std::async(std::launch::async, [&] { return shell(*box, "sleep 1000"); });
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -51,7 +52,7 @@ TEST_CASE("fifty forks killed in the middle of a command leave no descriptor, th
 TEST_CASE("a guest that powers off in a command ends it with a reason") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
-  auto box = sandbox::fork(*shared_template());
+  auto box = fork_shared();
   RAMET_REQUIRE_OK(box);
   const auto result =
       shell(*box, "mount -t proc p /proc 2>/dev/null; echo o >/proc/sysrq-trigger; sleep 60");
@@ -65,7 +66,7 @@ TEST_CASE("a guest that powers off in a command ends it with a reason") {
 TEST_CASE("a guest whose kernel panics in a command ends it with a reason") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
-  auto box = sandbox::fork(*shared_template());
+  auto box = fork_shared();
   RAMET_REQUIRE_OK(box);
   const auto result = shell(*box, "echo c >/proc/sysrq-trigger; sleep 60");
   REQUIRE(!result.ok());
@@ -76,7 +77,7 @@ TEST_CASE("a guest whose kernel panics in a command ends it with a reason") {
 TEST_CASE("a guest that stands still during a command is found out by the timeout and poisoned") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
-  auto box = sandbox::fork(*shared_template());
+  auto box = fork_shared();
   RAMET_REQUIRE_OK(box);
   auto running = std::async(std::launch::async, [&] {
     return box->exec({"sleep", "1000"}, {.timeout = std::chrono::seconds(1)});
@@ -99,7 +100,7 @@ TEST_CASE("a guest that stands still during a command is found out by the timeou
 TEST_CASE("a killed sandbox answers every later call with why") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
-  auto box = sandbox::fork(*shared_template());
+  auto box = fork_shared();
   RAMET_REQUIRE_OK(box);
   box->kill();
   box->kill();

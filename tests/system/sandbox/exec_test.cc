@@ -14,11 +14,12 @@
 
 namespace {
 
+using ramet::testing::fork_shared;
 using ramet::testing::shared_template;
 using ramet::testing::shell;
 
 sandbox::Sandbox& shared_box() {
-  static auto* const kBox = new sandbox::Sandbox(*sandbox::fork(*shared_template()));
+  static auto* const kBox = new sandbox::Sandbox(*fork_shared());
   return *kBox;
 }
 

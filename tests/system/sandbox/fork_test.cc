@@ -14,6 +14,7 @@
 
 namespace {
 
+using ramet::testing::fork_shared;
 using ramet::testing::shared_template;
 using ramet::testing::shell;
 
@@ -28,7 +29,7 @@ TEST_CASE("ten forks run a command at once, and each gives its own answer") {
   RAMET_REQUIRE_OK(shared_template());
   std::vector<sandbox::Sandbox> boxes;
   for (int i = 0; i < 10; ++i) {
-    auto box = sandbox::fork(*shared_template());
+    auto box = fork_shared();
     RAMET_REQUIRE_OK(box);
     boxes.push_back(std::move(*box));
   }
@@ -51,7 +52,7 @@ TEST_CASE("no two forks share random bytes, host name or machine id") {
   std::set<std::string> lines;
   size_t total = 0;
   for (int i = 0; i < 5; ++i) {
-    auto box = sandbox::fork(*shared_template());
+    auto box = fork_shared();
     RAMET_REQUIRE_OK(box);
     const auto result = shell(*box, kReadEverything);
     RAMET_REQUIRE_OK(result);
@@ -70,8 +71,8 @@ TEST_CASE("no two forks share random bytes, host name or machine id") {
 TEST_CASE("what a fork writes to its memory and disk is seen by no other fork, nor by later ones") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
-  auto first = sandbox::fork(*shared_template());
-  auto second = sandbox::fork(*shared_template());
+  auto first = fork_shared();
+  auto second = fork_shared();
   RAMET_REQUIRE_OK(first);
   RAMET_REQUIRE_OK(second);
   const auto written = shell(*first, "echo secret >/root/file && echo secret >/dev/shm/m && sync");
@@ -79,7 +80,7 @@ TEST_CASE("what a fork writes to its memory and disk is seen by no other fork, n
   INFO(written->stderr_data);
   CHECK(written->exit_code == 0);
   CHECK(shell(*second, "echo other >/root/file && sync")->exit_code == 0);
-  auto third = sandbox::fork(*shared_template());
+  auto third = fork_shared();
   RAMET_REQUIRE_OK(third);
   CHECK(shell(*first, "cat /root/file /dev/shm/m")->stdout_data == "secret\nsecret\n");
   CHECK(shell(*second, "cat /root/file; ls /dev/shm")->stdout_data == "other\n");
@@ -90,7 +91,7 @@ TEST_CASE("what a fork writes to its memory and disk is seen by no other fork, n
 TEST_CASE("the wall clock of a fork is the host's, and its monotonic clock goes on") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
-  auto box = sandbox::fork(*shared_template());
+  auto box = fork_shared();
   RAMET_REQUIRE_OK(box);
   const auto result = shell(*box, "date +%s; cut -d. -f1 /proc/uptime; sleep 0.3; date +%s");
   RAMET_REQUIRE_OK(result);
@@ -107,7 +108,7 @@ TEST_CASE("the wall clock of a fork is the host's, and its monotonic clock goes 
 TEST_CASE("the five clocks of a fork are there and in order") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
-  auto box = sandbox::fork(*shared_template());
+  auto box = fork_shared();
   RAMET_REQUIRE_OK(box);
   RAMET_REQUIRE_OK(box->exec({"true"}));
   box->kill();
@@ -126,7 +127,7 @@ TEST_CASE("the five clocks of a fork are there and in order") {
 TEST_CASE("a paused sandbox runs nothing, and goes on when resumed") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
-  auto box = sandbox::fork(*shared_template());
+  auto box = fork_shared();
   RAMET_REQUIRE_OK(box);
   RAMET_REQUIRE_OK(box->pause());
   CHECK(box->state() == sandbox::State::kPaused);

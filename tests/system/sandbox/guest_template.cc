@@ -63,6 +63,14 @@ const absl::StatusOr<sandbox::Template>& shared_template() {
   return kTemplate;
 }
 
+absl::StatusOr<sandbox::Sandbox> fork_shared() {
+  sandbox::ForkOptions options;
+#if defined(RAMET_IN_HELPERS)
+  options.isolation = sandbox::Isolation::kProcess;
+#endif
+  return sandbox::fork(*shared_template(), options);
+}
+
 absl::StatusOr<sandbox::ExecResult> shell(sandbox::Sandbox& box, const std::string& script) {
   return box.exec({"sh", "-c", script});
 }

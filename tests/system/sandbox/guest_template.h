@@ -29,6 +29,10 @@ absl::StatusOr<std::shared_ptr<sandbox::Engine>> test_engine();
 // A template of small_guest("cloud-6.12"), built at the first call.
 const absl::StatusOr<sandbox::Template>& shared_template();
 
+// A fork of it, in the isolation that the program is made for: tests of sandboxes are built once
+// for each (CMakeLists.txt).
+absl::StatusOr<sandbox::Sandbox> fork_shared();
+
 // exec of `sh -c script`.
 absl::StatusOr<sandbox::ExecResult> shell(sandbox::Sandbox& box, const std::string& script);
 

@@ -18,6 +18,10 @@ TEST_CASE("code in a confined thread opens, connects, executes, traces and signa
   uint64_t refused = 0;
   for (const ThreadKind kind : kThreadKinds) {
     for (const EscapeAttempt& attempt : escape_attempts()) {
+      // It maps guest memory; and its process has no file but those that it was given.
+      if (kind == ThreadKind::kHelper && attempt.what == "mmap a file") {
+        continue;
+      }
       long result = 0;
       int error = 0;
       auto thread = (*jail)->run(kind, [&](TenantSlot&) {

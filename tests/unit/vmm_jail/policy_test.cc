@@ -36,7 +36,9 @@ PolicyFacts facts() {
   return {.pid = 4711,
           .kick_signal = 40,
           .vcpu_ioctls = kIoctls,
-          .worker_ioctls = std::span(kIoctls).last(1)};
+          .worker_ioctls = std::span(kIoctls).last(1),
+          .helper_ioctls = kIoctls,
+          .in_helper = true};
 }
 
 int number_of(std::string_view name) {

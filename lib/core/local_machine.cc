@@ -1,0 +1,35 @@
+#include "lib/core/local_machine.h"
+
+#include <utility>
+
+#include "lib/core/vsock_byte_stream.h"
+
+namespace ramet {
+namespace {
+
+class LocalPorts final : public GuestPorts {
+ public:
+  explicit LocalPorts(VsockHost vsock) : vsock_(std::move(vsock)) {}
+
+  StatusOr<std::unique_ptr<ByteStream>> connect(uint32_t guest_port) override {
+    RAMET_ASSIGN_OR_RETURN(auto stream, vsock_.start_connect(guest_port));
+    return std::make_unique<VsockByteStream>(std::move(stream));
+  }
+  void shutdown_all(const Status& reason) override { vsock_.shutdown_all(reason); }
+
+ private:
+  VsockHost vsock_;
+};
+
+}  // namespace
+
+LocalMachine::LocalMachine(std::unique_ptr<Instance> instance)
+    : instance_(std::move(instance)), ports_(std::make_shared<LocalPorts>(instance_->vsock())) {}
+
+void LocalMachine::abandon() { instance_->machine().abandon({EndReason::kStopped, "killed"}); }
+
+void LocalMachine::on_end(std::function<void(const Status&)> function) {
+  instance_->on_end(std::move(function));
+}
+
+}  // namespace ramet

@@ -1,0 +1,115 @@
+#include "lib/helper/link.h"
+
+#include <utility>
+
+#include "lib/instance/reasons.h"
+
+namespace ramet::helper {
+namespace {
+
+// The reasons that the machine of a helper can end for; what else it says is a lie.
+Status checked_reason(const Status& why) {
+  const std::string reason = reason_of(why);
+  const bool known =
+      reason == reason::kGuestDied || reason == reason::kCallRefused || reason.empty();
+  return known ? why
+               : with_reason(absl::DataLossError("a helper process ended with a reason that it "
+                                                 "cannot have"),
+                             reason::kGuestMisbehaved);
+}
+
+}  // namespace
+
+HelperLink::HelperLink(Parts parts, std::function<void(std::string_view)> console)
+    : parts_(std::move(parts)) {
+  if (console) {
+    console_ = std::make_unique<Console>(parts_.calls, std::move(console));
+  }
+}
+
+void HelperLink::on_event(Event event) {
+  if (const auto* text = std::get_if<ConsoleBytes>(&event)) {
+    const std::lock_guard lock(console_mutex_);
+    for (const char c : console_ == nullptr ? std::string() : text->text) {
+      console_->append(static_cast<std::byte>(c));
+    }
+  } else if (const auto* line = std::get_if<LogLine>(&event)) {
+    parts_.log->rate_limited_log(line->level, line->text);
+  } else if (const auto* ended = std::get_if<Ended>(&event)) {
+    finish(checked_reason(ended->why), &ended->metrics);
+  }
+}
+
+void HelperLink::on_gone(const Status& why) {
+  // Not by itself, maybe: it may have closed its end and live on.
+  parts_.process->kill();
+  parts_.reaper->post([self = shared_from_this(), why] {
+    const Status end = self->parts_.process->wait_end();
+    const Status said = why.ok() ? absl::UnavailableError("the helper process closed its end")
+                                 : annotate(why, "the helper process spoke nonsense");
+    self->finish(end.ok() ? with_reason(said, reason::kHelperDied) : end, nullptr);
+  });
+}
+
+void HelperLink::finish(const Status& why, const InstanceMetrics* metrics) {
+  std::function<void(const Status&)> listener;
+  {
+    const std::lock_guard lock(mutex_);
+    if (end_) {
+      return;
+    }
+    end_ = why;
+    if (metrics != nullptr) {
+      metrics_ = *metrics;
+    }
+    listener = std::exchange(listener_, nullptr);
+  }
+  // The listener first: whoever is woken by a broken stream finds the reason already there.
+  if (listener) {
+    listener(why);
+  }
+  parts_.streams->end(why);
+}
+
+void HelperLink::on_end(std::function<void(const Status&)> function) {
+  std::optional<Status> end;
+  {
+    const std::lock_guard lock(mutex_);
+    end = end_;
+    if (!end) {
+      listener_ = std::move(function);
+    }
+  }
+  if (end) {
+    function(*end);
+  }
+}
+
+void HelperLink::forget() {
+  const std::lock_guard lock(mutex_);
+  listener_ = nullptr;
+  if (!end_) {
+    end_ = absl::CancelledError("the machine was stopped");
+  }
+}
+
+void HelperLink::close_console() {
+  std::unique_ptr<Console> console;
+  const std::lock_guard lock(console_mutex_);
+  console = std::move(console_);
+}
+
+bool HelperLink::last_metrics(InstanceMetrics* metrics) const {
+  const std::lock_guard lock(mutex_);
+  *metrics = metrics_;
+  return end_.has_value();
+}
+
+void HelperLink::note_metrics(const InstanceMetrics& metrics) {
+  const std::lock_guard lock(mutex_);
+  if (!end_) {
+    metrics_ = metrics;
+  }
+}
+
+}  // namespace ramet::helper

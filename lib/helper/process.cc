@@ -1,0 +1,179 @@
+#include "lib/helper/process.h"
+
+#include <poll.h>
+
+#include <array>
+#include <csignal>
+#include <cstring>
+#include <utility>
+
+#include <absl/strings/str_format.h>
+
+#include "lib/helper/wire/build.h"
+#include "lib/instance/reasons.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/socket.h"
+
+namespace ramet::helper {
+namespace {
+
+constexpr uint64_t kMillisecond = 1'000'000;
+constexpr uint64_t kHelloWithin = 10'000 * kMillisecond;
+constexpr size_t kReplyRoom = 2 * kMaxText;
+
+Status gone() { return absl::UnavailableError("the helper process has ended"); }
+
+Status describe(const jail::ProcessEnd& end, bool killed) {
+  if (end.signal == SIGKILL && killed) {
+    return Status();
+  }
+  if (end.signal == SIGSYS) {
+    return with_reason(
+        absl::DataLossError("the helper process was killed for a system call that none of its "
+                            "threads needs; the kernel's audit log names it"),
+        reason::kCallRefused);
+  }
+  return with_reason(
+      absl::UnavailableError(
+          end.signal == 0 ? absl::StrFormat("the helper process exited with %d", end.exit_code)
+                          : absl::StrFormat("the helper process died on signal %d", end.signal)),
+      reason::kHelperDied);
+}
+
+}  // namespace
+
+HelperProcess::HelperProcess(jail::SpawnedProcess process, UniqueFd control, UniqueFd events)
+    : enclosure_(process.enclosure),
+      events_(std::move(events)),
+      control_(std::move(control)),
+      room_(kReplyRoom),
+      pidfd_(std::move(process.pidfd)) {}
+
+StatusOr<std::unique_ptr<HelperProcess>> HelperProcess::start(int program, int kvm) {
+  RAMET_ASSIGN_OR_RETURN(auto control, message_socket_pair());
+  RAMET_ASSIGN_OR_RETURN(auto events, message_socket_pair());
+  const std::array<int, kHelperFds> files = {control[1].get(), events[1].get(), kvm};
+  RAMET_ASSIGN_OR_RETURN(auto process, jail::spawn({.program = program, .files = files}));
+  std::unique_ptr<HelperProcess> self(
+      new HelperProcess(std::move(process), std::move(control[0]), std::move(events[0])));
+  // Its own copies are the only ones now, so that its end is the end of the connection.
+  control[1].reset();
+  events[1].reset();
+  RAMET_RETURN_IF_ERROR(annotate(self->await_hello(), "start a helper process"));
+  return self;
+}
+
+HelperProcess::~HelperProcess() {
+  kill();
+  wait_end().IgnoreError();
+}
+
+Status HelperProcess::await_hello() {
+  const std::lock_guard lock(mutex_);
+  auto reply = receive(0, monotonic_ns() + kHelloWithin);
+  RAMET_RETURN_IF_ERROR(reply.status());
+  if (const auto* failed = std::get_if<Done>(&*reply); failed != nullptr && !failed->status.ok()) {
+    return failed->status;
+  }
+  const auto* hello = std::get_if<Hello>(&*reply);
+  if (hello == nullptr || hello->build != kBuild) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("the helper program is no \"%s\" but \"%s\"", std::string(kBuild),
+                        hello == nullptr ? "something else" : hello->build));
+  }
+  enclosure_ = hello->enclosure;
+  return Status();
+}
+
+StatusOr<Reply> HelperProcess::receive(Sequence number, uint64_t deadline_ns) {
+  while (true) {
+    const auto got = receive_message(control_.get(), room_, Blocking::kDontWait);
+    if (got.ok() && got->bytes < sizeof number) {
+      return gone();
+    }
+    if (!got.ok() && !absl::IsUnavailable(got.status())) {
+      return got.status();
+    }
+    Sequence answered = 0;
+    std::memcpy(&answered, room_.data(), sizeof answered);
+    if (got.ok() && answered == number) {
+      return decode_reply(std::span(room_).subspan(sizeof answered, got->bytes - sizeof answered));
+    }
+    const uint64_t now = monotonic_ns();
+    if (deadline_ns != 0 && now >= deadline_ns) {
+      return absl::DeadlineExceededError("the helper process did not answer in time");
+    }
+    if (got.ok()) {
+      continue;
+    }
+    const uint64_t left = deadline_ns == 0 ? 1000 * kMillisecond : deadline_ns - now;
+    pollfd ready = {.fd = control_.get(), .events = POLLIN, .revents = 0};
+    RAMET_RETURN_IF_ERROR(sys::poll({&ready, 1}, static_cast<int>(std::min(left / kMillisecond + 1,
+                                                                           1000 * kMillisecond)))
+                              .status("wait for a helper process"));
+  }
+}
+
+StatusOr<Reply> HelperProcess::converse(const Request& request, uint64_t deadline_ns,
+                                        std::span<const int> files) {
+  const std::lock_guard lock(mutex_);
+  RAMET_RETURN_IF_ERROR(broken_);
+  const Sequence number = ++last_;
+  const sys::Result sent =
+      send_message(control_.get(), std::as_bytes(std::span<const Sequence, 1>(&number, 1)),
+                   encode(request), Blocking::kDontWait, files);
+  auto reply = sent.ok() ? receive(number, deadline_ns) : StatusOr<Reply>(gone());
+  if (!reply.ok() && !absl::IsDeadlineExceeded(reply.status())) {
+    broken_ = reply.status();
+  }
+  return reply;
+}
+
+Status HelperProcess::request(const Request& request, uint64_t deadline_ns,
+                              std::span<const int> files) {
+  RAMET_ASSIGN_OR_RETURN(const Reply reply, converse(request, deadline_ns, files));
+  const auto* done = std::get_if<Done>(&reply);
+  return done != nullptr ? done->status
+                         : absl::DataLossError("the helper process answered something else");
+}
+
+StatusOr<InstanceMetrics> HelperProcess::ask_metrics(uint64_t deadline_ns) {
+  RAMET_ASSIGN_OR_RETURN(const Reply reply, converse(AskMetrics{}, deadline_ns, {}));
+  if (const auto* metrics = std::get_if<InstanceMetrics>(&reply)) {
+    return *metrics;
+  }
+  return absl::DataLossError("the helper process answered something else");
+}
+
+bool HelperProcess::alive() const {
+  const std::lock_guard lock(mutex_);
+  pollfd ready = {.fd = control_.get(), .events = 0, .revents = 0};
+  return sys::poll({&ready, 1}, 0).value == 0;
+}
+
+void HelperProcess::kill() {
+  const std::lock_guard lock(end_mutex_);
+  if (!end_) {
+    killed_ = true;
+    jail::kill_process(pidfd_.get());
+  }
+}
+
+Status HelperProcess::wait_end() {
+  {
+    const std::lock_guard lock(end_mutex_);
+    if (!end_) {
+      const auto end = jail::wait_process(pidfd_.get());
+      end_ = end.ok() ? describe(*end, killed_) : end.status();
+      pidfd_.reset();
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  if (broken_.ok()) {
+    broken_ = gone();
+  }
+  control_.reset();
+  return *end_;
+}
+
+}  // namespace ramet::helper

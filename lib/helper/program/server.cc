@@ -1,0 +1,195 @@
+#include "lib/helper/program/server.h"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include <absl/strings/str_format.h>
+
+#include "lib/helper/wire/plan.h"
+#include "vmm/base/syscall.h"
+#include "vmm/jail/enclosure.h"
+
+namespace ramet::helper {
+namespace {
+
+constexpr uint64_t kControlId = 0;
+constexpr uint64_t kWakerId = 1;
+constexpr uint64_t kEventsId = 2;
+constexpr uint64_t kFirstRelayId = 3;
+constexpr size_t kEventsAtOnce = 32;
+
+template <typename T>
+bool is(const Request& request) {
+  return std::holds_alternative<T>(request);
+}
+
+StatusOr<std::vector<std::byte>> read_plan(int file) {
+  RAMET_ASSIGN_OR_RETURN(const uint64_t size, sys::file_size(file, "a plan"));
+  if (size > kMaxPlanBytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("a plan of %d bytes; at most %d", size, kMaxPlanBytes));
+  }
+  std::vector<std::byte> bytes(size);
+  RAMET_RETURN_IF_ERROR(sys::pread_exactly(file, bytes, 0, "read a plan"));
+  return bytes;
+}
+
+Status no_machine() { return absl::FailedPreconditionError("there is no machine yet"); }
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Server>> Server::create(const Parts& parts) {
+  RAMET_ASSIGN_OR_RETURN(auto waker, Waker::create());
+  std::unique_ptr<Server> server(new Server(parts, std::move(waker)));
+  RAMET_RETURN_IF_ERROR(server->prepare());
+  return server;
+}
+
+Status Server::prepare() {
+  next_id_ = kFirstRelayId;
+  RAMET_ASSIGN_OR_RETURN(epoll_, sys::epoll());
+  RAMET_RETURN_IF_ERROR(sys::epoll_add(epoll_.get(), kControlFd, EPOLLIN, kControlId));
+  RAMET_RETURN_IF_ERROR(sys::epoll_add(epoll_.get(), waker_->fd(), EPOLLIN, kWakerId));
+  return sys::epoll_add(epoll_.get(), kEventsFd, EPOLLOUT | EPOLLET, kEventsId);
+}
+
+Status Server::greet(const Hello& hello) { return send_reply(0, hello).status("greet"); }
+
+void Server::run() {
+  std::array<epoll_event, kEventsAtOnce> events;
+  while (true) {
+    const sys::Result got = sys::epoll_wait(epoll_.get(), events, -1);
+    if (!got.ok()) {
+      return;
+    }
+    for (const epoll_event& event : std::span(events).first(static_cast<size_t>(got.value))) {
+      const uint64_t id = event.data.u64;
+      if (id == kControlId) {
+        if (!serve_request()) {
+          return;
+        }
+      } else if (id == kWakerId) {
+        waker_->take();
+        run_dirty_relays();
+        outbox_.flush();
+      } else if (id == kEventsId) {
+        outbox_.flush();
+      } else {
+        run_relay(id);
+      }
+    }
+  }
+}
+
+bool Server::serve_request() {
+  auto got = receive_message(kControlFd, room_, Blocking::kDontWait, kMaxMessageFiles);
+  if (absl::IsUnavailable(got.status())) {
+    return true;
+  }
+  Sequence number = 0;
+  if (!got.ok() || got->bytes < sizeof number) {
+    return false;
+  }
+  std::memcpy(&number, room_.data(), sizeof number);
+  const auto request =
+      decode_request(std::span(room_).subspan(sizeof number, got->bytes - sizeof number));
+  const Reply reply =
+      request.ok() ? answer(*request, std::move(got->files)) : Reply(Done{request.status()});
+  return send_reply(number, reply).ok();
+}
+
+Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
+  if (is<Files>(request)) {
+    std::ranges::move(files, std::back_inserter(plan_files_));
+    return Done{};
+  }
+  if (const auto* fork_request = std::get_if<Fork>(&request)) {
+    return Done{fork(*fork_request, std::move(files))};
+  }
+  if (instance_ == nullptr) {
+    return Done{no_machine()};
+  }
+  if (const auto* connect_request = std::get_if<Connect>(&request)) {
+    return Done{connect(*connect_request, std::move(files))};
+  }
+  if (is<Resume>(request)) {
+    return Done{instance_->resume()};
+  }
+  if (is<Pause>(request)) {
+    return Done{instance_->machine().pause()};
+  }
+  return instance_->metrics();
+}
+
+Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
+  if (instance_ != nullptr) {
+    return absl::FailedPreconditionError("there is a machine already");
+  }
+  if (files.size() != 2 && files.size() != 3) {
+    return absl::InvalidArgumentError(absl::StrFormat("a fork with %d files", files.size()));
+  }
+  RAMET_ASSIGN_OR_RETURN(const auto bytes, read_plan(files[1].get()));
+  RAMET_ASSIGN_OR_RETURN(Plan plan, decode_plan(bytes, std::exchange(plan_files_, {})));
+  // Nothing but the overlay is written to.
+  RAMET_RETURN_IF_ERROR(
+      jail::limit_file_bytes(plan.disks.scratch == nullptr ? 0 : plan.disks.scratch->size_bytes()));
+  if (files.size() == 3) {
+    overlay_ = std::move(files[2]);
+  }
+  RAMET_ASSIGN_OR_RETURN(
+      auto memory,
+      GuestMemory::create(files[0].get(), plan.state.machine.regions, MapMode::kPrivate));
+  const InstanceHost host = {
+      .machine = {.kvm = parts_.kvm, .jail = parts_.jail},
+      .workers = parts_.workers,
+      .calls = parts_.calls,
+      .log = &log_,
+      .make_overlay_file = [this](uint64_t) -> StatusOr<UniqueFd> { return std::move(overlay_); },
+      .host_port_offset = fork.host_port_offset};
+  InstanceOptions options = {.disks = std::move(plan.disks)};
+  if (fork.wants_console) {
+    options.console = [this](std::string_view text) { outbox_.console(text); };
+  }
+  RAMET_ASSIGN_OR_RETURN(
+      auto instance, Instance::restore(host, std::move(memory), plan.state, std::move(options)));
+  RAMET_RETURN_IF_ERROR(instance->change_generation(fork.generation));
+  instance_ = std::move(instance);
+  instance_->on_end(
+      [this](const Status& why) { outbox_.ended({.why = why, .metrics = instance_->metrics()}); });
+  return Status();
+}
+
+Status Server::connect(const Connect& connect, std::vector<UniqueFd> files) {
+  if (files.size() != 1) {
+    return absl::InvalidArgumentError(absl::StrFormat("a connection of %d files", files.size()));
+  }
+  RAMET_ASSIGN_OR_RETURN(auto stream, instance_->vsock().start_connect(connect.guest_port));
+  const uint64_t id = next_id_++;
+  const int socket = files[0].get();
+  auto relay = std::make_unique<Relay>(std::move(stream), std::move(files[0]), waker_.get());
+  RAMET_RETURN_IF_ERROR(sys::epoll_add(epoll_.get(), socket, EPOLLIN | EPOLLOUT | EPOLLET, id));
+  relays_[id] = std::move(relay);
+  return Status();
+}
+
+void Server::run_relay(uint64_t id) {
+  const auto found = relays_.find(id);
+  if (found != relays_.end() && !found->second->run()) {
+    relays_.erase(found);
+  }
+}
+
+void Server::run_dirty_relays() {
+  for (auto next = relays_.begin(); next != relays_.end();) {
+    const auto relay = next++;
+    if (relay->second->take_dirty() && !relay->second->run()) {
+      relays_.erase(relay);
+    }
+  }
+}
+
+}  // namespace ramet::helper

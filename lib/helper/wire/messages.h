@@ -1,0 +1,111 @@
+// Messages between an embedder's process and its helper processes. One datagram, one message.
+//
+// Thread rule: plain values and pure functions.
+// Invariant: decoders take any bytes: what a helper says is as hostile as what its guest says.
+// Both programs are built together and say so in the first message, so that there is one version.
+#ifndef RAMET_LIB_HELPER_WIRE_MESSAGES_H_
+#define RAMET_LIB_HELPER_WIRE_MESSAGES_H_
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "devices/legacy/vmgenid.h"
+#include "lib/instance/instance.h"
+#include "vmm/base/log_sink.h"
+#include "vmm/base/status.h"
+#include "vmm/base/syscall.h"
+#include "vmm/jail/enclosure.h"
+
+namespace ramet::helper {
+
+// A helper's descriptors.
+inline constexpr int kControlFd = 3;  // requests and their replies, strictly in turn
+inline constexpr int kEventsFd = 4;   // what happens, from the helper only
+inline constexpr int kKvmFd = 5;
+inline constexpr size_t kHelperFds = 3;
+
+inline constexpr size_t kMaxMessage = 64 * 1024;
+// Before each request: a number, which its reply begins with too, so that one that came too late is
+// told from the one that is waited for. The first message of a helper has number 0.
+using Sequence = uint32_t;
+// Bytes of a conversation in one message, behind their tag.
+inline constexpr size_t kMaxStreamPart = 32 * 1024;
+inline constexpr size_t kMaxText = 4096;
+inline constexpr size_t kMaxLogLine = 512;
+
+// --- requests, on the control socket -------------------------------------------------------------
+// Descriptors for the Fork that follows: those of its plan.
+struct Files {};
+// Makes the machine: with it come the template's memory, the plan, and where there is a scratch
+// disk the file for what the guest writes to it.
+struct Fork {
+  GenerationId generation = {};
+  uint32_t host_port_offset = 0;
+  bool wants_console = false;
+};
+// Begins a conversation with a port of the guest; with it comes a message socket that carries it.
+struct Connect {
+  uint32_t guest_port = 0;
+};
+struct Resume {};
+struct Pause {};
+struct AskMetrics {};
+using Request = std::variant<Files, Fork, Connect, Resume, Pause, AskMetrics>;
+
+std::vector<std::byte> encode(const Request& request);
+StatusOr<Request> decode_request(std::span<const std::byte> bytes);
+
+// --- replies: one to each request, and one before the first
+// ---------------------------------------
+struct Hello {
+  std::string build = {};
+  jail::Enclosure enclosure = {};
+};
+struct Done {
+  Status status = {};
+};
+using Reply = std::variant<Hello, Done, InstanceMetrics>;
+
+std::vector<std::byte> encode(const Reply& reply);
+// The helper's side of it.
+sys::Result send_reply(Sequence number, const Reply& reply);
+StatusOr<Reply> decode_reply(std::span<const std::byte> bytes);
+
+// --- events, on the events socket
+// ------------------------------------------------------------------
+struct ConsoleBytes {
+  std::string text = {};
+};
+// The machine ended by itself.
+struct Ended {
+  Status why = {};  // never OK
+  InstanceMetrics metrics = {};
+};
+struct LogLine {
+  LogLevel level = LogLevel::kInfo;
+  std::string text = {};
+};
+using Event = std::variant<ConsoleBytes, Ended, LogLine>;
+
+std::vector<std::byte> encode(const Event& event);
+StatusOr<Event> decode_event(std::span<const std::byte> bytes);
+
+// --- a conversation's own socket, both ways
+// ---------------------------------------------------------
+enum class StreamTag : uint8_t {
+  kData = 1,   // bytes follow, at least one
+  kEnd = 2,    // no more come from this side
+  kError = 3,  // from the helper only, and the last: a Status follows
+};
+std::vector<std::byte> encode_stream_error(const Status& status);
+// What stands behind StreamTag::kError; never OK.
+Status decode_stream_error(std::span<const std::byte> bytes);
+
+}  // namespace ramet::helper
+
+#endif  // RAMET_LIB_HELPER_WIRE_MESSAGES_H_

@@ -1,0 +1,57 @@
+// ForkedMachine: the machine of a sandbox wherever it runs: in this process, or in a helper's. And
+// GuestPorts: the conversations with its guest.
+//
+// Thread rule: every method from any thread; resume() and pause() one at a time. GuestPorts may
+// outlive its machine, and then answers errors.
+// Invariant: destruction leaves nothing of the machine running.
+#ifndef RAMET_LIB_INSTANCE_FORKED_MACHINE_H_
+#define RAMET_LIB_INSTANCE_FORKED_MACHINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include "lib/agent/stream.h"
+#include "lib/instance/instance.h"
+#include "vmm/base/status.h"
+
+namespace ramet {
+
+class GuestPorts {
+ public:
+  virtual ~GuestPorts() = default;
+
+  // Begins a conversation with a port of the guest, without waiting for the guest: it takes bytes
+  // at once, also before the guest runs.
+  virtual StatusOr<std::unique_ptr<ByteStream>> connect(uint32_t guest_port) = 0;
+  // The machine is dead or being killed: every conversation, also one that waits, and every later
+  // connect() fails with `reason`. The first call's reason stays. Never blocks.
+  virtual void shutdown_all(const Status& reason) = 0;
+};
+
+class ForkedMachine {
+ public:
+  virtual ~ForkedMachine() = default;
+
+  virtual const std::shared_ptr<GuestPorts>& ports() const = 0;
+
+  // Sets devices and vCPUs going.
+  virtual Status resume() = 0;
+  // Returns when no vCPU runs. FailedPrecondition when the machine has ended.
+  virtual Status pause() = 0;
+  // Ends it without a word to its listener. Never blocks.
+  virtual void abandon() = 0;
+  // Ends it and returns when nothing of it runs.
+  virtual void stop() = 0;
+
+  // `function` is called once when the machine ended by itself, with a status that says why; at
+  // once when it already has. It must not wait for the machine.
+  virtual void on_end(std::function<void(const Status&)> function) = 0;
+
+  // The last that is known; never blocks for longer than a moment.
+  virtual InstanceMetrics metrics() = 0;
+};
+
+}  // namespace ramet
+
+#endif  // RAMET_LIB_INSTANCE_FORKED_MACHINE_H_

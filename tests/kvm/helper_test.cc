@@ -1,0 +1,129 @@
+// A machine in a helper process, with hand-made guests: it runs, pauses, ends and dies as one in
+// this process does, and leaves nothing.
+
+#include <future>
+
+#include <catch2/catch.hpp>
+
+#include "lib/core/engine.h"
+#include "lib/core/sandbox_life.h"
+#include "lib/fork/fork.h"
+#include "lib/instance/reasons.h"
+#include "tests/kvm/need_kvm.h"
+#include "tests/support/guest_code.h"
+#include "tests/support/settle.h"
+#include "vmm/base/clock.h"
+
+using namespace ramet;
+using namespace ramet::testing;
+
+namespace {
+
+constexpr uint64_t kSecond = 1'000'000'000;
+
+std::shared_ptr<Engine> make_engine(EngineConfig config = {}) {
+  auto engine = Engine::create(std::move(config));
+  if (!engine.ok()) {
+    throw std::runtime_error(engine.status().ToString());
+  }
+  return *std::move(engine);
+}
+
+// What a template of a small guest is, without ever having run.
+TemplateData make_template(Engine* engine, Program program) {
+  auto memfd = create_memfd("ramet-test", kGuestMemoryBytes);
+  REQUIRE(memfd.ok());
+  TemplateData data;
+  {
+    auto memory = GuestMemory::create(memfd->get(), small_regions(), MapMode::kShared);
+    REQUIRE(memory.ok());
+    REQUIRE(load_program(**memory, program).ok());
+    auto instance = Instance::create(engine->instance_host(), *std::move(memory), 1, {});
+    REQUIRE(instance.ok());
+    REQUIRE((*instance)->machine().set_entry(program_entry()).ok());
+    auto state = (*instance)->save();
+    REQUIRE(state.ok());
+    data.state = *std::move(state);
+  }
+  auto image = MemoryImage::freeze(*std::move(memfd), kGuestMemoryBytes);
+  REQUIRE(image.ok());
+  data.memory = *std::move(image);
+  return data;
+}
+
+std::unique_ptr<ForkedMachine> fork_into_helper(Engine* engine, const TemplateData& from) {
+  auto machine = fork_machine(engine, from, {}, {.isolation = Isolation::kHelper});
+  INFO(machine.status().ToString());
+  REQUIRE(machine.ok());
+  return *std::move(machine);
+}
+
+bool wait_for(const std::function<bool()>& condition) {
+  const uint64_t deadline = monotonic_ns() + 30 * kSecond;
+  while (!condition() && monotonic_ns() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return condition();
+}
+
+}  // namespace
+
+TEST_CASE("a guest runs in a helper process, pauses and goes on") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine();
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const auto machine = fork_into_helper(engine.get(), from);
+  CHECK(machine->metrics().vcpu_exits == 0);
+  REQUIRE(machine->resume().ok());
+  REQUIRE(wait_for([&] { return machine->metrics().vcpu_exits > 100; }));
+  CHECK(machine->metrics().first_exit_ns != 0);
+  REQUIRE(machine->pause().ok());
+  const uint64_t paused = machine->metrics().vcpu_exits;
+  CHECK(machine->metrics().vcpu_exits == paused);
+  REQUIRE(machine->resume().ok());
+  CHECK(wait_for([&] { return machine->metrics().vcpu_exits > paused + 100; }));
+  machine->stop();
+}
+
+TEST_CASE("the end of a guest in a helper process is told with its reason") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine();
+  const TemplateData from = make_template(engine.get(), Program::kTripleFault);
+  const auto machine = fork_into_helper(engine.get(), from);
+  std::promise<Status> ended;
+  machine->on_end([&](const Status& why) { ended.set_value(why); });
+  REQUIRE(machine->resume().ok());
+  auto result = ended.get_future();
+  REQUIRE(result.wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+  const Status why = result.get();
+  CHECK(reason_of(why) == reason::kGuestDied);
+  CHECK(std::string(why.message()).find("triple fault") != std::string::npos);
+  CHECK(machine->metrics().vcpu_exits > 0);
+}
+
+TEST_CASE("this host grants helper processes their whole enclosure") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine();
+  const auto enclosure = engine->enclosure(monotonic_ns() + 30 * kSecond);
+  INFO(enclosure.status().ToString());
+  REQUIRE(enclosure.ok());
+  CHECK(enclosure->missing() == "");
+}
+
+TEST_CASE("stopped machines leave no process, thread, descriptor or mapping") {
+  RAMET_NEED_KVM(kvm);
+  const size_t threads = thread_count();
+  const size_t descriptors = descriptor_count();
+  {
+    const auto engine = make_engine();
+    const TemplateData from = make_template(engine.get(), Program::kHello);
+    for (int i = 0; i < 20; ++i) {
+      const auto machine = fork_into_helper(engine.get(), from);
+      REQUIRE(machine->resume().ok());
+      machine->stop();
+      CHECK(machine->resume().code() == absl::StatusCode::kUnavailable);
+    }
+  }
+  CHECK(settled(thread_count, threads) == threads);
+  CHECK(settled(descriptor_count, descriptors) == descriptors);
+}

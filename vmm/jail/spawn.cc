@@ -1,0 +1,257 @@
+#include "vmm/jail/spawn.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <memory>
+#include <optional>
+
+#include <absl/strings/numbers.h>
+#include <absl/strings/str_format.h>
+
+#include "vmm/base/syscall.h"
+
+namespace ramet::jail {
+namespace {
+
+constexpr size_t kChildStackBytes = 64 * 1024;
+// Above every place that the files are moved to.
+constexpr int kSafeFd = 64;
+constexpr unsigned kNobody = 65534;  // overflowuid
+constexpr int kNamespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
+
+// The child shares the spawner's memory until it executes the program, its errno too, so that it
+// may call nothing of the C library: a system call without it.
+long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) {
+  long result = number;
+  register long r10 __asm__("r10") = d;
+  register long r8 __asm__("r8") = e;
+  __asm__ volatile("syscall"
+                   : "+a"(result)
+                   : "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
+                   : "rcx", "r11", "memory");
+  return result;
+}
+
+long address(const void* pointer) { return reinterpret_cast<long>(pointer); }
+
+struct ChildPlan {
+  int program = -1;
+  int null = -1;
+  int go = -1;      // read end: a byte comes once the child's user is mapped
+  int failed = -1;  // write end: the errno of what failed, or its end when the program runs
+  std::array<int, kMaxSpawnedFiles> files = {};
+  size_t file_count = 0;
+  const char* name = nullptr;
+  const char* namespaces = nullptr;
+  bool become_root_inside = false;
+};
+
+long place_files(const ChildPlan& plan) {
+  std::array<long, kMaxSpawnedFiles> safe = {};
+  for (size_t i = 0; i < plan.file_count; ++i) {
+    safe[i] = raw(SYS_fcntl, plan.files[i], F_DUPFD_CLOEXEC, kSafeFd);
+    if (safe[i] < 0) {
+      return safe[i];
+    }
+  }
+  const long null = raw(SYS_fcntl, plan.null, F_DUPFD_CLOEXEC, kSafeFd);
+  const long program = raw(SYS_fcntl, plan.program, F_DUPFD_CLOEXEC, kSafeFd);
+  const long failed = raw(SYS_fcntl, plan.failed, F_DUPFD_CLOEXEC, kSafeFd);
+  if (null < 0 || program < 0 || failed < 0) {
+    return null < 0 ? null : (program < 0 ? program : failed);
+  }
+  // All others go with the exec; these last, for they may be what the places hold.
+  if (const long marked = raw(SYS_close_range, 0, ~0U, CLOSE_RANGE_CLOEXEC); marked < 0) {
+    return marked;
+  }
+  for (int fd = 0; fd < kFirstSpawnedFile; ++fd) {
+    raw(SYS_dup3, null, fd, 0);
+  }
+  for (size_t i = 0; i < plan.file_count; ++i) {
+    raw(SYS_dup3, safe[i], kFirstSpawnedFile + static_cast<int>(i), 0);
+  }
+  const std::array<const char*, 3> arguments = {plan.name, plan.namespaces, nullptr};
+  const std::array<const char*, 1> environment = {nullptr};
+  const long error = raw(SYS_execveat, program, address(""), address(arguments.data()),
+                         address(environment.data()), AT_EMPTY_PATH);
+  raw(SYS_write, failed, address(&error), sizeof error);
+  return 0;
+}
+
+int child_main(void* argument) {
+  const auto& plan = *static_cast<const ChildPlan*>(argument);
+  raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);  // until the program says so again
+  char byte = 0;
+  long error = raw(SYS_read, plan.go, address(&byte), 1) == 1 ? 0 : -ECANCELED;
+  if (error == 0 && plan.become_root_inside) {
+    raw(SYS_setgroups, 0, 0);
+    error = raw(SYS_setresgid, 0, 0, 0);
+    error = error < 0 ? error : raw(SYS_setresuid, 0, 0, 0);
+  }
+  if (error == 0) {
+    error = place_files(plan);
+  }
+  if (error < 0) {
+    raw(SYS_write, plan.failed, address(&error), sizeof error);
+  }
+  raw(SYS_exit_group, 127);
+  return 127;
+}
+
+struct Pipe {
+  UniqueFd read;
+  UniqueFd write;
+};
+
+StatusOr<Pipe> make_pipe() {
+  std::array<int, 2> ends = {-1, -1};
+  const sys::Result made = sys::invoke(sys::Call::kSpawn, sys::OnEintr::kRetry,
+                                       [&] { return ::pipe2(ends.data(), O_CLOEXEC); });
+  RAMET_RETURN_IF_ERROR(made.status("pipe2"));
+  return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
+Status write_file(const std::string& path, const std::string& text) {
+  RAMET_ASSIGN_OR_RETURN(const UniqueFd file, sys::open(path, O_WRONLY));
+  return sys::write_all(file.get(), std::as_bytes(std::span(text)), "write " + path);
+}
+
+// user_namespaces(7): root inside is nobody outside where the spawner may say so, else itself.
+Status map_user(int pid, bool as_nobody) {
+  const std::string place = absl::StrFormat("/proc/%d/", pid);
+  if (!as_nobody) {
+    RAMET_RETURN_IF_ERROR(write_file(place + "setgroups", "deny"));
+  }
+  RAMET_RETURN_IF_ERROR(
+      write_file(place + "gid_map", absl::StrFormat("0 %d 1", as_nobody ? kNobody : ::getegid())));
+  return write_file(place + "uid_map",
+                    absl::StrFormat("0 %d 1", as_nobody ? kNobody : ::geteuid()));
+}
+
+struct Attempt {
+  int flags = 0;
+  bool as_nobody = false;
+};
+
+Enclosure enclosure_of(int flags) {
+  Enclosure given;
+  const auto note = [&](Step step, int flag) { given.at(step) = (flags & flag) != 0 ? 0 : EPERM; };
+  note(Step::kUserNamespace, CLONE_NEWUSER);
+  note(Step::kMountNamespace, CLONE_NEWNS);
+  note(Step::kPidNamespace, CLONE_NEWPID);
+  note(Step::kNetworkNamespace, CLONE_NEWNET);
+  note(Step::kIpcNamespace, CLONE_NEWIPC);
+  note(Step::kUtsNamespace, CLONE_NEWUTS);
+  return given;
+}
+
+// What a failed attempt leaves: a child that waits for a byte, ends when the pipe does.
+Status finish_child(int pid, const Attempt& attempt, Pipe* go, Pipe* failed) {
+  failed->write.reset();
+  if ((attempt.flags & CLONE_NEWUSER) != 0) {
+    RAMET_RETURN_IF_ERROR(map_user(pid, attempt.as_nobody));
+  }
+  const std::byte byte{1};
+  RAMET_RETURN_IF_ERROR(sys::write_all(go->write.get(), {&byte, 1}, "start the helper process"));
+  long error = 0;
+  const sys::Result got =
+      sys::read(failed->read.get(), std::as_writable_bytes(std::span<long, 1>(&error, 1)));
+  RAMET_RETURN_IF_ERROR(got.status("wait for the helper process to start"));
+  return got.value == 0 ? Status()
+                        : errno_status(static_cast<int>(-error), "start the helper process");
+}
+
+StatusOr<UniqueFd> try_spawn(const SpawnSpec& spec, const Attempt& attempt, int null) {
+  RAMET_ASSIGN_OR_RETURN(Pipe go, make_pipe());
+  RAMET_ASSIGN_OR_RETURN(Pipe failed, make_pipe());
+  const std::string namespaces = absl::StrFormat("%d", attempt.flags);
+  ChildPlan plan = {.program = spec.program,
+                    .null = null,
+                    .go = go.read.get(),
+                    .failed = failed.write.get(),
+                    .file_count = spec.files.size(),
+                    .name = spec.name,
+                    .namespaces = namespaces.c_str(),
+                    .become_root_inside = attempt.as_nobody};
+  std::ranges::copy(spec.files, plan.files.begin());
+  const auto stack = std::make_unique<std::byte[]>(kChildStackBytes);
+  int pidfd = -1;
+  // CLONE_VM: the embedder's page tables, which may be large, are not copied. No signal at the end.
+  const sys::Result cloned = sys::invoke(sys::Call::kSpawn, sys::OnEintr::kRetry, [&] {
+    return ::clone(child_main, stack.get() + kChildStackBytes,
+                   CLONE_VM | CLONE_PIDFD | attempt.flags, &plan, &pidfd);
+  });
+  RAMET_RETURN_IF_ERROR(cloned.status("make a helper process"));
+  UniqueFd process(pidfd);
+  const Status started = finish_child(static_cast<int>(cloned.value), attempt, &go, &failed);
+  if (!started.ok()) {
+    // The stack and the plan are the child's until it has ended.
+    kill_process(process.get());
+    wait_process(process.get()).status().IgnoreError();
+    return started;
+  }
+  return process;
+}
+
+}  // namespace
+
+Enclosure namespaces_of(const char* argument) {
+  int flags = 0;
+  return enclosure_of(absl::SimpleAtoi(argument, &flags) ? flags : 0);
+}
+
+StatusOr<SpawnedProcess> spawn(const SpawnSpec& spec) {
+  if (spec.files.size() > kMaxSpawnedFiles) {
+    return absl::InvalidArgumentError(absl::StrFormat("%d files for a helper process; at most %d",
+                                                      spec.files.size(), kMaxSpawnedFiles));
+  }
+  RAMET_ASSIGN_OR_RETURN(const UniqueFd null, sys::open("/dev/null", O_RDWR));
+  const std::array<Attempt, 4> attempts = {Attempt{kNamespaces | CLONE_NEWUSER, true},
+                                           Attempt{kNamespaces | CLONE_NEWUSER, false},
+                                           Attempt{kNamespaces, false}, Attempt{}};
+  Status last;
+  for (const Attempt& attempt : attempts) {
+    if (attempt.as_nobody && ::geteuid() != 0) {
+      continue;
+    }
+    auto process = try_spawn(spec, attempt, null.get());
+    if (process.ok()) {
+      return SpawnedProcess{*std::move(process), enclosure_of(attempt.flags)};
+    }
+    last = process.status();
+    // Only what the host does not grant is tried with less.
+    if (!absl::IsPermissionDenied(last) && !absl::IsInvalidArgument(last) &&
+        !absl::IsResourceExhausted(last)) {
+      return last;
+    }
+  }
+  return last;
+}
+
+void kill_process(int pidfd) {
+  sys::invoke(sys::Call::kSignal, sys::OnEintr::kRetry,
+              [&] { return ::syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0); });
+}
+
+StatusOr<ProcessEnd> wait_process(int pidfd) {
+  siginfo_t info = {};
+  const sys::Result waited = sys::invoke(sys::Call::kSpawn, sys::OnEintr::kRetry, [&] {
+    return ::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | __WALL);
+  });
+  RAMET_RETURN_IF_ERROR(waited.status("wait for a helper process"));
+  if (info.si_code == CLD_EXITED) {
+    return ProcessEnd{.exit_code = info.si_status};
+  }
+  return ProcessEnd{.signal = info.si_status};
+}
+
+}  // namespace ramet::jail

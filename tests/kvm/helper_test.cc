@@ -6,11 +6,12 @@
 #include <catch2/catch.hpp>
 
 #include "lib/core/engine.h"
-#include "lib/core/sandbox_life.h"
 #include "lib/fork/fork.h"
 #include "lib/instance/reasons.h"
 #include "tests/kvm/need_kvm.h"
+#include "tests/support/escape.h"
 #include "tests/support/guest_code.h"
+#include "tests/support/helper/drill.h"
 #include "tests/support/settle.h"
 #include "vmm/base/clock.h"
 
@@ -108,6 +109,54 @@ TEST_CASE("this host grants helper processes their whole enclosure") {
   INFO(enclosure.status().ToString());
   REQUIRE(enclosure.ok());
   CHECK(enclosure->missing() == "");
+}
+
+TEST_CASE("code in any thread of a helper process that makes a forbidden call is killed for it") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine({.helper_program = RAMET_HELPER_DRILL});
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const auto attempts = escape_attempts();
+  for (uint32_t i = 0; i < attempts.size(); ++i) {
+    for (const auto thread : {DrillThread::kFirst, DrillThread::kVcpu, DrillThread::kWorker}) {
+      // It maps guest memory; and it has no file but those that it was given.
+      if (attempts[i].what == "mmap a file" && thread == DrillThread::kFirst) {
+        continue;
+      }
+      INFO(attempts[i].what << " on thread " << static_cast<int>(thread));
+      const auto machine = fork_into_helper(engine.get(), from);
+      std::promise<Status> ended;
+      machine->on_end([&](const Status& why) { ended.set_value(why); });
+      CHECK_FALSE(machine->ports()->connect(drill_port(i, thread)).ok());
+      auto result = ended.get_future();
+      REQUIRE(result.wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+      CHECK(reason_of(result.get()) == reason::kCallRefused);
+    }
+  }
+}
+
+TEST_CASE("without its filter a helper process still reaches no file, process or network") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine({.helper_program = RAMET_HELPER_OPEN});
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un name = {};
+  name.sun_family = AF_UNIX;
+  std::memcpy(name.sun_path + 1, kAbstractSocket, sizeof kAbstractSocket - 1);
+  REQUIRE(::bind(listener.get(), reinterpret_cast<sockaddr*>(&name),
+                 offsetof(sockaddr_un, sun_path) + sizeof kAbstractSocket) == 0);
+  REQUIRE(::listen(listener.get(), 8) == 0);
+  const auto machine = fork_into_helper(engine.get(), from);
+  const auto attempts = outside_attempts();
+  for (uint32_t i = 0; i < attempts.size(); ++i) {
+    // Here, where nothing encloses, the sockets are there to be reached.
+    if (attempts[i].what == "connect to an abstract socket of the host") {
+      CHECK(attempts[i].call() == 0);
+    }
+    const auto tried = machine->ports()->connect(drill_port(i, DrillThread::kFirst));
+    INFO(tried.status().ToString());
+    REQUIRE(absl::IsAborted(tried.status()));
+    CHECK(std::string(tried.status().message()).find(attempts[i].what + ": -1, errno") == 0);
+  }
 }
 
 TEST_CASE("stopped machines leave no process, thread, descriptor or mapping") {

@@ -56,13 +56,11 @@ Status serve(const char* namespaces, const HelperHooks& hooks) {
   RAMET_ASSIGN_OR_RETURN(const auto server, Server::create({.kvm = std::move(kvm),
                                                             .jail = jail.get(),
                                                             .workers = workers.get(),
-                                                            .calls = calls.get()}));
+                                                            .calls = calls.get(),
+                                                            .intercept = hooks.intercept}));
   if (!hooks.without_filter) {
     jail::warm_up_allocator();
     RAMET_RETURN_IF_ERROR(jail->bind_this_thread(jail::ThreadKind::kHelper));
-  }
-  if (hooks.enclosed) {
-    hooks.enclosed();
   }
   RAMET_RETURN_IF_ERROR(server->greet(hello));
   server->run();

@@ -5,13 +5,17 @@
 #define RAMET_LIB_HELPER_PROGRAM_HELPER_MAIN_H_
 
 #include <functional>
+#include <optional>
+
+#include "lib/helper/program/server.h"
 
 namespace ramet::helper {
 
+// For the tests' own helper programs; the one that libramet carries has none.
 struct HelperHooks {
-  // Tests': runs on the first thread, behind everything, before the first request.
-  std::function<void()> enclosed = {};
-  bool without_filter = false;  // tests': what the rest of the enclosure keeps out by itself
+  // Answers a request in the server's place; nothing: it is the server's.
+  std::function<std::optional<Status>(const Request&, const ServerParts&)> intercept = {};
+  bool without_filter = false;  // to see what the rest of the enclosure keeps out by itself
 };
 
 // `namespaces` is argv[1] (jail::spawn). Returns the exit code.

@@ -42,7 +42,7 @@ Status no_machine() { return absl::FailedPreconditionError("there is no machine 
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Server>> Server::create(const Parts& parts) {
+StatusOr<std::unique_ptr<Server>> Server::create(const ServerParts& parts) {
   RAMET_ASSIGN_OR_RETURN(auto waker, Waker::create());
   std::unique_ptr<Server> server(new Server(parts, std::move(waker)));
   RAMET_RETURN_IF_ERROR(server->prepare());
@@ -103,6 +103,11 @@ bool Server::serve_request() {
 }
 
 Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
+  if (parts_.intercept) {
+    if (const auto status = parts_.intercept(request, parts_)) {
+      return Done{*status};
+    }
+  }
   if (is<Files>(request)) {
     std::ranges::move(files, std::back_inserter(plan_files_));
     return Done{};

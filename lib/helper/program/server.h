@@ -8,8 +8,10 @@
 #define RAMET_LIB_HELPER_PROGRAM_SERVER_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "lib/helper/program/outbox.h"
@@ -22,16 +24,19 @@
 
 namespace ramet::helper {
 
+// What stands ready when the embedder's first request comes; all of it outlives the server.
+struct ServerParts {
+  std::shared_ptr<const Kvm> kvm;
+  jail::Jail* jail = nullptr;
+  WorkerPool* workers = nullptr;
+  WorkerPool* calls = nullptr;
+  // HelperHooks::intercept
+  std::function<std::optional<Status>(const Request&, const ServerParts&)> intercept = {};
+};
+
 class Server {
  public:
-  // What stands ready when the embedder's first request comes; all of it outlives the server.
-  struct Parts {
-    std::shared_ptr<const Kvm> kvm;
-    jail::Jail* jail = nullptr;
-    WorkerPool* workers = nullptr;
-    WorkerPool* calls = nullptr;
-  };
-  static StatusOr<std::unique_ptr<Server>> create(const Parts& parts);
+  static StatusOr<std::unique_ptr<Server>> create(const ServerParts& parts);
 
   // Sends the first reply. After it the thread may be put behind its filter.
   Status greet(const Hello& hello);
@@ -39,7 +44,7 @@ class Server {
   void run();
 
  private:
-  explicit Server(const Parts& parts, std::unique_ptr<Waker> waker)
+  explicit Server(const ServerParts& parts, std::unique_ptr<Waker> waker)
       : parts_(parts),
         waker_(std::move(waker)),
         outbox_(kEventsFd, waker_.get()),
@@ -54,7 +59,7 @@ class Server {
   void run_relay(uint64_t id);
   void run_dirty_relays();
 
-  const Parts parts_;
+  const ServerParts parts_;
   const std::unique_ptr<Waker> waker_;
   Outbox outbox_;
   LogSink log_;

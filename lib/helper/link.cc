@@ -7,6 +7,9 @@
 namespace ramet::helper {
 namespace {
 
+constexpr int kEndsWithin =
+    100;  // milliseconds, from the end of a process's descriptors to its own
+
 // The reasons that the machine of a helper can end for; what else it says is a lie.
 Status checked_reason(const Status& why) {
   const std::string reason = reason_of(why);
@@ -41,9 +44,9 @@ void HelperLink::on_event(Event event) {
 }
 
 void HelperLink::on_gone(const Status& why) {
-  // Not by itself, maybe: it may have closed its end and live on.
-  parts_.process->kill();
   parts_.reaper->post([self = shared_from_this(), why] {
+    // It may have closed its end and live on.
+    self->parts_.process->kill_unless_ending(kEndsWithin);
     const Status end = self->parts_.process->wait_end();
     const Status said = why.ok() ? absl::UnavailableError("the helper process closed its end")
                                  : annotate(why, "the helper process spoke nonsense");

@@ -159,6 +159,20 @@ void HelperProcess::kill() {
   }
 }
 
+void HelperProcess::kill_unless_ending(int milliseconds) {
+  {
+    const std::lock_guard lock(end_mutex_);
+    if (end_) {
+      return;
+    }
+    pollfd ended = {.fd = pidfd_.get(), .events = POLLIN, .revents = 0};  // pidfd_open(2)
+    if (sys::poll({&ended, 1}, milliseconds).value == 1) {
+      return;
+    }
+  }
+  kill();
+}
+
 Status HelperProcess::wait_end() {
   {
     const std::lock_guard lock(end_mutex_);

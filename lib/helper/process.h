@@ -42,6 +42,8 @@ class HelperProcess {
 
   bool alive() const;
   void kill();
+  // The same where it has not ended by itself after so many milliseconds.
+  void kill_unless_ending(int milliseconds);
   // Waits until it has ended; OK where it was killed by us or exited in order, else why it ended.
   // The same answer each time. Then its descriptors are closed.
   Status wait_end();

@@ -1,7 +1,18 @@
 // A machine in a helper process, with hand-made guests: it runs, pauses, ends and dies as one in
 // this process does, and leaves nothing.
 
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <future>
+#include <string>
+#include <vector>
 
 #include <catch2/catch.hpp>
 
@@ -57,6 +68,23 @@ std::unique_ptr<ForkedMachine> fork_into_helper(Engine* engine, const TemplateDa
   INFO(machine.status().ToString());
   REQUIRE(machine.ok());
   return *std::move(machine);
+}
+
+// Processes that run the helper program and were made by `parent`.
+std::vector<int> helpers_of(int parent) {
+  std::vector<int> found;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    std::ifstream file(entry.path() / "stat");
+    std::string pid;
+    std::string name;
+    std::string state;
+    int made_by = 0;
+    if (file >> pid >> name >> state >> made_by && made_by == parent &&
+        name.find("memfd:ramet") != std::string::npos) {
+      found.push_back(std::stoi(pid));
+    }
+  }
+  return found;
 }
 
 bool wait_for(const std::function<bool()>& condition) {
@@ -157,6 +185,54 @@ TEST_CASE("without its filter a helper process still reaches no file, process or
     REQUIRE(absl::IsAborted(tried.status()));
     CHECK(std::string(tried.status().message()).find(attempts[i].what + ": -1, errno") == 0);
   }
+}
+
+TEST_CASE("a helper process that is killed from outside ends its machine, with a reason") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine({.ready_helpers = 0});
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const auto machine = fork_into_helper(engine.get(), from);
+  std::promise<Status> ended;
+  machine->on_end([&](const Status& why) { ended.set_value(why); });
+  REQUIRE(machine->resume().ok());
+  const std::vector<int> helpers = helpers_of(::getpid());
+  REQUIRE(helpers.size() == 1);
+  REQUIRE(::kill(helpers[0], SIGKILL) == 0);
+  auto result = ended.get_future();
+  REQUIRE(result.wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+  const Status why = result.get();
+  CHECK(reason_of(why) == reason::kHelperDied);
+  CHECK(std::string(why.message()) == "the helper process died on signal 9");
+  CHECK(machine->resume().code() == absl::StatusCode::kUnavailable);
+}
+
+TEST_CASE("helper processes die with the process that made them") {
+  RAMET_NEED_KVM(kvm);
+  std::array<int, 2> ready = {-1, -1};
+  REQUIRE(::pipe(ready.data()) == 0);
+  // The embedder, which is killed while its helper runs a guest.
+  const int embedder = ::fork();
+  if (embedder == 0) {
+    const auto engine = make_engine({.ready_helpers = 1});
+    const TemplateData from = make_template(engine.get(), Program::kHello);
+    const auto machine = fork_into_helper(engine.get(), from);
+    const bool runs = machine->resume().ok();
+    if (runs && ::write(ready[1], "x", 1) == 1) {
+      ::pause();
+    }
+    ::_exit(1);
+  }
+  char byte = 0;
+  REQUIRE(::read(ready[0], &byte, 1) == 1);
+  const std::vector<int> helpers = helpers_of(embedder);
+  CHECK(!helpers.empty());
+  REQUIRE(::kill(embedder, SIGKILL) == 0);
+  REQUIRE(::waitpid(embedder, nullptr, 0) == embedder);
+  for (const int helper : helpers) {
+    CHECK(wait_for([&] { return ::kill(helper, 0) != 0; }));
+  }
+  ::close(ready[0]);
+  ::close(ready[1]);
 }
 
 TEST_CASE("stopped machines leave no process, thread, descriptor or mapping") {

@@ -91,6 +91,4 @@ StatusOr<ReceivedMessage> receive_message(int socket, std::span<std::byte> into,
   return received;
 }
 
-void shut_down(int socket) { ::shutdown(socket, SHUT_RDWR); }
-
 }  // namespace ramet

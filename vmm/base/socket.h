@@ -45,9 +45,6 @@ struct ReceivedMessage {
 StatusOr<ReceivedMessage> receive_message(int socket, std::span<std::byte> into, Blocking blocking,
                                           size_t max_files = 0);
 
-// Nothing more comes from, or goes to, the peer, also in calls that already wait.
-void shut_down(int socket);
-
 }  // namespace ramet
 
 #endif  // RAMET_VMM_BASE_SOCKET_H_

@@ -185,6 +185,7 @@ Policy own_rows(ThreadKind kind) {
       };
     case ThreadKind::kReaper:
       return {{"close", {}, "", "~UniqueFd: KVM's descriptors, disk files"},
+              {"poll", {}, "", "HelperProcess: does it end by itself?", Seen::kElsewhere},
               {"waitid", {}, "", "wait_process: the end of a helper", Seen::kElsewhere},
               {"pidfd_send_signal", {}, "", "kill_process: a helper", Seen::kElsewhere},
               {"epoll_ctl", {}, "", "HelperEvents forgets a helper", Seen::kElsewhere}};

@@ -1,0 +1,1 @@
+ramet_fuzz_target(helper_wire DEPS lib/helper/wire)

@@ -1,0 +1,113 @@
+// The messages between a process and its helpers: what is written is read the same, and nothing
+// else is read.
+#include "lib/helper/wire/messages.h"
+
+#include <catch2/catch.hpp>
+
+#include "lib/instance/reasons.h"
+
+using namespace ramet;
+using namespace ramet::helper;
+
+namespace {
+
+InstanceMetrics some_metrics() {
+  return {.vcpu_exits = 1,
+          .vsock_bytes_in = 2,
+          .vsock_bytes_out = 3,
+          .disk_bytes_read = 4,
+          .disk_bytes_written = 5,
+          .private_disk_bytes = 6,
+          .first_exit_ns = 7};
+}
+
+template <typename Decode>
+void check_no_part_is_taken(const std::vector<std::byte>& whole, Decode decode) {
+  for (size_t size = 0; size < whole.size(); ++size) {
+    INFO(size << " of " << whole.size() << " bytes");
+    CHECK(absl::IsDataLoss(decode(std::span(whole).first(size)).status()));
+  }
+  std::vector<std::byte> longer = whole;
+  longer.push_back(std::byte{0});
+  CHECK(absl::IsDataLoss(decode(longer).status()));
+}
+
+}  // namespace
+
+TEST_CASE("a fork's request keeps its generation, port offset and wish for a console") {
+  Fork fork = {.host_port_offset = 8192, .wants_console = true};
+  fork.generation.fill(std::byte{0x5a});
+  const auto bytes = encode(Request(fork));
+  const auto read = decode_request(bytes);
+  REQUIRE(read.ok());
+  const auto* same = std::get_if<Fork>(&*read);
+  REQUIRE(same != nullptr);
+  CHECK(same->generation == fork.generation);
+  CHECK(same->host_port_offset == 8192);
+  CHECK(same->wants_console);
+  check_no_part_is_taken(bytes, decode_request);
+}
+
+TEST_CASE("requests without arguments are told apart") {
+  CHECK(std::holds_alternative<Files>(*decode_request(encode(Request(Files{})))));
+  CHECK(std::holds_alternative<Resume>(*decode_request(encode(Request(Resume{})))));
+  CHECK(std::holds_alternative<Pause>(*decode_request(encode(Request(Pause{})))));
+  CHECK(std::holds_alternative<AskMetrics>(*decode_request(encode(Request(AskMetrics{})))));
+  CHECK(std::get<Connect>(*decode_request(encode(Request(Connect{1024})))).guest_port == 1024);
+}
+
+TEST_CASE("a reply carries a status with its reason") {
+  const Status why = with_reason(absl::UnavailableError("triple fault"), reason::kGuestDied);
+  const auto bytes = encode(Reply(Done{why}));
+  const auto read = decode_reply(bytes);
+  REQUIRE(read.ok());
+  const Status same = std::get<Done>(*read).status;
+  CHECK(same == why);
+  CHECK(reason_of(same) == reason::kGuestDied);
+  check_no_part_is_taken(bytes, decode_reply);
+}
+
+TEST_CASE("a hello carries the build and each step of the enclosure") {
+  Hello hello = {.build = "a build"};
+  hello.enclosure.at(jail::Step::kLandlock) = ENOSYS;
+  const auto read = decode_reply(encode(Reply(hello)));
+  REQUIRE(read.ok());
+  CHECK(std::get<Hello>(*read).build == "a build");
+  CHECK(std::get<Hello>(*read).enclosure.errors == hello.enclosure.errors);
+  CHECK(std::get<Hello>(*read).enclosure.missing() == "landlock (Function not implemented)");
+}
+
+TEST_CASE("metrics come back number by number") {
+  const auto bytes = encode(Reply(some_metrics()));
+  const auto read = decode_reply(bytes);
+  REQUIRE(read.ok());
+  CHECK(std::get<InstanceMetrics>(*read) == some_metrics());
+  check_no_part_is_taken(bytes, decode_reply);
+}
+
+TEST_CASE("an end that gives no error is taken for one") {
+  const auto read = decode_event(encode(Event(Ended{.why = Status(), .metrics = some_metrics()})));
+  REQUIRE(read.ok());
+  CHECK(absl::IsDataLoss(std::get<Ended>(*read).why));
+  CHECK(std::get<Ended>(*read).metrics == some_metrics());
+}
+
+TEST_CASE("a log line of a level that there is not is refused") {
+  auto bytes = encode(Event(LogLine{LogLevel::kWarning, "text"}));
+  REQUIRE(decode_event(bytes).ok());
+  bytes[1] = std::byte{17};
+  CHECK(absl::IsDataLoss(decode_event(bytes).status()));
+}
+
+TEST_CASE("what stands behind an error's tag is never OK") {
+  CHECK(absl::IsDataLoss(decode_stream_error(encode_stream_error(Status()))));
+  CHECK(absl::IsUnavailable(decode_stream_error(encode_stream_error(absl::UnavailableError("x")))));
+  CHECK(absl::IsDataLoss(decode_stream_error({})));
+}
+
+TEST_CASE("a message longer than a text may be is cut where it is written") {
+  const Status status = absl::InternalError(std::string(kMaxText + 1, 'x'));
+  const auto read = decode_reply(encode(Reply(Done{status})));
+  REQUIRE(read.ok());
+  CHECK(std::get<Done>(*read).status.message().size() == kMaxText);
+}

@@ -1,5 +1,5 @@
-// What the filters of Ramet's threads cost a fork: with and without them, threads kept for the next
-// machine and made anew, alternating in one run.
+// What confinement costs a fork: with and without filters, threads kept for the next machine and
+// made anew, in this process and in a helper's that stood ready, alternating in one run.
 //
 // usage: confine_bench [--forks N] [--memory-mib N] [--json FILE]
 #include <array>
@@ -30,6 +30,7 @@ struct Options {
 struct Variant {
   jail::Mode mode;
   size_t idle_threads;
+  bool in_helper = false;
   std::shared_ptr<Engine> engine = nullptr;
   std::shared_ptr<const TemplateData> from = nullptr;
   std::vector<double> ready = {};
@@ -39,6 +40,11 @@ struct Variant {
 
 double us(uint64_t ns) { return static_cast<double>(ns) / 1000.0; }
 
+StatusOr<SmallFork> fork_small(const Variant& variant) {
+  return variant.in_helper ? fork_small_in_helper(variant.engine.get(), *variant.from)
+                           : fork_small_once(variant.engine.get(), *variant.from);
+}
+
 Status prepare(const Options& options, Variant* variant) {
   RAMET_ASSIGN_OR_RETURN(variant->engine, Engine::create({.confinement = variant->mode,
                                                           .confinement_required = true,
@@ -46,21 +52,20 @@ Status prepare(const Options& options, Variant* variant) {
   RAMET_ASSIGN_OR_RETURN(variant->from,
                          make_small_template(variant->engine.get(), options.memory_mib * kMiB));
   for (int i = 0; i < kWarmUp; ++i) {
-    RAMET_RETURN_IF_ERROR(fork_small_once(variant->engine.get(), *variant->from).status());
+    RAMET_RETURN_IF_ERROR(fork_small(*variant).status());
   }
   return Status();
 }
 
 Status fork_once(Variant* variant) {
-  RAMET_ASSIGN_OR_RETURN(const SmallFork times,
-                         fork_small_once(variant->engine.get(), *variant->from));
+  RAMET_ASSIGN_OR_RETURN(const SmallFork times, fork_small(*variant));
   variant->ready.push_back(us(times.shell_ready));
   variant->first_exit.push_back(us(times.first_exit));
   variant->teardown.push_back(us(times.teardown));
   return Status();
 }
 
-using Variants = std::array<Variant, 4>;
+using Variants = std::array<Variant, 5>;
 
 Status measure(const Options& options, Variants* variants) {
   for (Variant& variant : *variants) {
@@ -87,21 +92,27 @@ std::vector<Row> rows_of(const Variants& v) {
       {.metric = "new: ready", .a = v[2].ready, .b = v[3].ready},
       {.metric = "new: first exit", .a = v[2].first_exit, .b = v[3].first_exit, .bar = kNewBar},
       {.metric = "new: teardown", .a = v[2].teardown, .b = v[3].teardown},
+      {.metric = "helper process: ready", .a = v[4].ready, .b = v[0].ready},
+      {.metric = "helper process: first exit", .a = v[4].first_exit, .b = v[0].first_exit},
+      {.metric = "helper process: teardown", .a = v[4].teardown, .b = v[0].teardown},
   };
 }
 
 int run(const Options& options) {
   constexpr size_t kPool = 32;
   Variants variants = {Variant{jail::Mode::kEnforce, kPool}, Variant{jail::Mode::kOff, kPool},
-                       Variant{jail::Mode::kEnforce, 0}, Variant{jail::Mode::kOff, 0}};
+                       Variant{jail::Mode::kEnforce, 0}, Variant{jail::Mode::kOff, 0},
+                       Variant{jail::Mode::kEnforce, kPool, true}};
   const Status status = measure(options, &variants);
   if (!status.ok()) {
     std::fprintf(stderr, "confine_bench: %s\n", status.ToString().c_str());
     return 1;
   }
   const std::vector<Row> rows = rows_of(variants);
-  const std::string title = "fork of a small guest, " + std::to_string(options.forks) +
-                            " of each: filters on (a) and off (b), vCPU threads pooled and new";
+  const std::string title =
+      "fork of a small guest, " + std::to_string(options.forks) +
+      " of each: filters on (a) and off (b), vCPU threads pooled and new; a helper "
+      "process from the pool (a) and this process, pooled (b)";
   std::fputs(format_table(title, rows, {"on", "off"}).c_str(), stdout);
   if (!options.json.empty()) {
     std::ofstream file(options.json);

@@ -1,6 +1,8 @@
 #include "bench/small_guest.h"
 
 #include <array>
+#include <chrono>
+#include <future>
 
 #include "lib/core/boot.h"
 #include "lib/fork/fork.h"
@@ -56,6 +58,29 @@ StatusOr<SmallFork> fork_small_once(Engine* engine, const TemplateData& from) {
   times.first_exit = instance->machine().first_exit_ns() - start;
   const uint64_t before = monotonic_ns();
   instance.reset();
+  times.teardown = monotonic_ns() - before;
+  return times;
+}
+
+StatusOr<SmallFork> fork_small_in_helper(Engine* engine, const TemplateData& from) {
+  RAMET_ASSIGN_OR_RETURN(const auto host, engine->helper_host());
+  RAMET_RETURN_IF_ERROR(host.pool->fill(monotonic_ns() + kGiveUpNs));
+  const uint64_t start = monotonic_ns();
+  RAMET_ASSIGN_OR_RETURN(const GenerationId generation, new_generation_id());
+  RAMET_ASSIGN_OR_RETURN(auto machine,
+                         fork_machine(engine, from, generation, {.isolation = Isolation::kHelper}));
+  SmallFork times;
+  times.shell_ready = monotonic_ns() - start;
+  auto ended = std::make_shared<std::promise<void>>();
+  machine->on_end([ended](const Status&) { ended->set_value(); });
+  RAMET_RETURN_IF_ERROR(machine->resume());
+  if (ended->get_future().wait_for(std::chrono::nanoseconds(kGiveUpNs)) !=
+      std::future_status::ready) {
+    return absl::InternalError("the small guest did not write the reset port in a helper process");
+  }
+  times.first_exit = machine->metrics().first_exit_ns - start;
+  const uint64_t before = monotonic_ns();
+  machine.reset();
   times.teardown = monotonic_ns() - before;
   return times;
 }

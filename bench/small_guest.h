@@ -25,6 +25,9 @@ struct SmallFork {
   uint64_t teardown = 0;
 };
 StatusOr<SmallFork> fork_small_once(Engine* engine, const TemplateData& from);
+// The same in a helper process; `first_exit` is by the helper's clock, which is the same one, and
+// `teardown` lasts until the process has ended. The pool is full before.
+StatusOr<SmallFork> fork_small_in_helper(Engine* engine, const TemplateData& from);
 
 }  // namespace ramet::bench
 

@@ -113,6 +113,24 @@ StatusOr<std::unique_ptr<HelperProcess>> HelperPool::take(uint64_t deadline_ns) 
   }
 }
 
+Status HelperPool::fill(uint64_t deadline_ns) {
+  std::unique_lock lock(mutex_);
+  while (ready_.size() < options_.ready) {
+    const uint64_t failures = failures_;
+    const size_t ready = ready_.size();
+    order_locked(waiting_ + options_.ready - ready);
+    const std::chrono::steady_clock::time_point deadline{std::chrono::nanoseconds(deadline_ns)};
+    if (!changed_.wait_until(lock, deadline,
+                             [&] { return ready_.size() > ready || failures_ != failures; })) {
+      return absl::DeadlineExceededError("not all helper processes were ready at the deadline");
+    }
+    if (failures_ != failures) {
+      return last_failure_;
+    }
+  }
+  return Status();
+}
+
 StatusOr<jail::Enclosure> HelperPool::enclosure(uint64_t deadline_ns) {
   std::unique_lock lock(mutex_);
   if (!enclosure_) {

@@ -42,6 +42,9 @@ class HelperPool {
   // 0 = none); what spawn() and the helper said.
   StatusOr<std::unique_ptr<HelperProcess>> take(uint64_t deadline_ns);
 
+  // Waits until as many stand ready as shall. DeadlineExceeded, or why the last one failed.
+  Status fill(uint64_t deadline_ns);
+
   // What the last one that was started stands behind; starts one where none was.
   StatusOr<jail::Enclosure> enclosure(uint64_t deadline_ns);
 

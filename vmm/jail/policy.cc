@@ -78,7 +78,11 @@ Policy common_rows(const PolicyFacts& facts) {
        Seen::kElsewhere},
       {"gettid", {}, "", "pthread_kill of the thread itself, a failed assertion", Seen::kElsewhere},
       {"getpid", {}, "", "pthread_kill, a failed assertion", Seen::kElsewhere},
-      {"clock_gettime", {}, "", "hosts whose clock the vDSO cannot read", Seen::kElsewhere},
+      {"clock_gettime",
+       {},
+       "",
+       "Thread::cpu_ns; hosts whose clock the vDSO cannot read",
+       Seen::kElsewhere},
       {"rt_sigreturn", {}, "", "an embedder's handler of SIGSEGV and its like", Seen::kElsewhere},
       {"restart_syscall", {}, "", "futex waits with a time, after SIGSTOP", Seen::kElsewhere},
   };
@@ -131,6 +135,8 @@ Policy own_rows(ThreadKind kind) {
       };
     case ThreadKind::kReaper:
       return {{"close", {}, "", "~UniqueFd: KVM's descriptors, disk files"}};
+    case ThreadKind::kWatch:
+      return {{"preadv", {}, "", "Pagemap, on hosts before Linux 6.7", Seen::kElsewhere}};
     case ThreadKind::kStdin:
       break;
   }
@@ -157,6 +163,8 @@ std::string_view name_of(ThreadKind kind) {
       return "worker";
     case ThreadKind::kReaper:
       return "reaper";
+    case ThreadKind::kWatch:
+      return "watch";
     case ThreadKind::kStdin:
       break;
   }
@@ -170,6 +178,8 @@ Policy policy_of(ThreadKind kind, const PolicyFacts& facts) {
     rows = ioctl_rows(facts.vcpu_ioctls);
   } else if (kind == ThreadKind::kWorker) {
     rows = ioctl_rows(facts.worker_ioctls);
+  } else if (kind == ThreadKind::kWatch) {
+    rows = ioctl_rows(facts.watch_ioctls);
   }
   append(own_rows(kind), &rows);
   append(common_rows(facts), &rows);

@@ -23,9 +23,11 @@ enum class ThreadKind : uint8_t {
   kWorker,  // does the disks' work
   kReaper,  // tears machines down
   kStdin,   // reads an embedder's descriptor for a command's standard input
+  kWatch,   // looks at what machines with limits use
 };
 inline constexpr std::array kThreadKinds = {ThreadKind::kVcpu, ThreadKind::kWorker,
-                                            ThreadKind::kReaper, ThreadKind::kStdin};
+                                            ThreadKind::kReaper, ThreadKind::kStdin,
+                                            ThreadKind::kWatch};
 std::string_view name_of(ThreadKind kind);
 
 // (argument & mask) == value. The kernel reads an int from the low half of an argument; rows match
@@ -64,6 +66,7 @@ struct PolicyFacts {
   int kick_signal = 0;  // what gets a vCPU thread out of KVM_RUN
   std::span<const IoctlRow> vcpu_ioctls = {};
   std::span<const IoctlRow> worker_ioctls = {};
+  std::span<const IoctlRow> watch_ioctls = {};
 };
 
 using Policy = std::vector<PolicyRow>;

@@ -67,6 +67,7 @@ Status Engine::start_threads(uint32_t workers) {
                : jail.status();
   }
   jail_ = *std::move(jail);
+  watch_ = std::make_unique<LimitWatch>(jail_.get());
   RAMET_ASSIGN_OR_RETURN(calls_, WorkerPool::start_unconfined(jail_.get(), "ramet-calls"));
   RAMET_ASSIGN_OR_RETURN(opener_, WorkerPool::start_unconfined(jail_.get(), "ramet-opener"));
   RAMET_ASSIGN_OR_RETURN(pool_, WorkerPool::start(jail_.get(), jail::ThreadKind::kWorker, workers));
@@ -111,6 +112,9 @@ void Engine::tell_refused(const jail::RefusedCall& call, bool allowed) {
       log_.rate_limited_log(LogLevel::kError, "no thread to replace one that was refused a call");
     }
   }
+  if (watch_ != nullptr && !watch_->renew_refused().ok()) {
+    log_.rate_limited_log(LogLevel::kError, "no thread to replace the one that watches limits");
+  }
   log_.rate_limited_log(LogLevel::kError,
                         absl::StrCat(jail::describe(call), allowed ? "; it was let through" : ""));
 }
@@ -130,6 +134,7 @@ InstanceHost Engine::instance_host() {
           .workers = pool_.get(),
           .calls = calls_.get(),
           .log = &log_,
+          .watch = watch_.get(),
           .make_overlay_file = [this](uint64_t size) { return make_overlay_file(size); },
           .host_port_offset =
               next_port_offset_.fetch_add(1, std::memory_order_relaxed) * kPortsPerMachine};

@@ -17,6 +17,7 @@
 #include <string>
 
 #include "lib/instance/instance.h"
+#include "lib/instance/limit_watch.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
 #include "vmm/io/worker_pool.h"
@@ -86,6 +87,7 @@ class Engine {
   std::mutex told_mutex_;
   bool closing_ = false;  // with told_mutex_: the jail may tell of a call while the pools go
   std::unique_ptr<jail::Jail> jail_;
+  std::unique_ptr<LimitWatch> watch_;  // before the pools: teardowns end what it watches
   std::unique_ptr<WorkerPool> calls_;
   std::unique_ptr<WorkerPool> opener_;
   std::unique_ptr<WorkerPool> pool_;

@@ -35,6 +35,11 @@ std::string hint_for(sandbox::Reason reason, absl::StatusCode code, const std::s
       return "the guest may have broken out of its machine: keep what it ran, and report it";
     case sandbox::Reason::kConfinementRefused:
       return "`ramet doctor` says what this host does not grant";
+    case sandbox::Reason::kHostBusy:
+      return "end something else on this host, or try again later; `ramet doctor` shows what it is "
+             "short of";
+    case sandbox::Reason::kLimitReached:
+      return "--limit sets what a run may use";
     case sandbox::Reason::kNone:
     case sandbox::Reason::kGuestMisbehaved:
     case sandbox::Reason::kKilled:

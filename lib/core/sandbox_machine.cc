@@ -32,6 +32,10 @@ StatusOr<ExecOutcome> SandboxMachine::exec(const ExecSpec& spec) {
   RAMET_RETURN_IF_ERROR(engine_->check_process());
   RAMET_RETURN_IF_ERROR(life_->check_running("run a command"));
   auto stream = vsock_.start_connect(wire::kAgentPort);
+  if (absl::IsResourceExhausted(stream.status())) {
+    const uint64_t most = vsock_.max_connections();
+    return limit_status({LimitKind::kConnections, most, most + 1});
+  }
   if (!stream.ok()) {
     return judge(stream.status());
   }

@@ -5,15 +5,16 @@
 
 namespace ramet {
 
-StatusOr<std::unique_ptr<Instance>> restore_instance(
-    Engine* engine, const TemplateData& from, const GenerationId& generation,
-    std::function<void(std::string_view)> console) {
+StatusOr<std::unique_ptr<Instance>> restore_instance(Engine* engine, const TemplateData& from,
+                                                     const GenerationId& generation,
+                                                     InstanceOptions options) {
+  options.disks = from.disks;
   RAMET_ASSIGN_OR_RETURN(
       auto memory,
       GuestMemory::create(from.memory->fd(), from.state.machine.regions, MapMode::kPrivate));
   RAMET_ASSIGN_OR_RETURN(auto instance,
                          Instance::restore(engine->instance_host(), std::move(memory), from.state,
-                                           {.disks = from.disks, .console = std::move(console)}));
+                                           std::move(options)));
   RAMET_RETURN_IF_ERROR(instance->change_generation(generation));
   return instance;
 }
@@ -29,7 +30,8 @@ StatusOr<std::unique_ptr<SandboxMachine>> fork_sandbox(std::shared_ptr<Engine> e
   }
   RAMET_RETURN_IF_ERROR(check_hostname(hostname));
   RAMET_ASSIGN_OR_RETURN(const wire::Reseed reseed, make_reseed(hostname));
-  auto instance = restore_instance(engine.get(), from, reseed.generation, spec.console);
+  auto instance = restore_instance(engine.get(), from, reseed.generation,
+                                   {.console = spec.console, .limits = spec.limits});
   RAMET_RETURN_IF_ERROR(annotate(instance.status(), "fork"));
   times.shell_ready = monotonic_ns();
   auto machine = std::make_unique<SandboxMachine>(std::move(engine), std::move(*instance),

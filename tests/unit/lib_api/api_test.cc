@@ -46,14 +46,14 @@ TEST_CASE("ids that are none or do not fit 32 bits are refused") {
 
 TEST_CASE("every reason has a name of its own, and comes back from a status") {
   std::set<std::string_view> names;
-  for (int i = 0; i <= static_cast<int>(Reason::kReseedFailed); ++i) {
+  for (int i = 0; i <= static_cast<int>(Reason::kHostBusy); ++i) {
     const auto reason = static_cast<Reason>(i);
     const std::string_view name = reason_name(reason);
     names.insert(name);
     const auto status = ramet::with_reason(absl::InternalError("x"), name);
     CHECK(reason_of(status) == reason);
   }
-  CHECK(names.size() == static_cast<size_t>(Reason::kReseedFailed) + 1);
+  CHECK(names.size() == static_cast<size_t>(Reason::kHostBusy) + 1);
   CHECK(reason_of(absl::OkStatus()) == Reason::kNone);
   CHECK(reason_of(absl::InternalError("x")) == Reason::kNone);
   CHECK(reason_of(ramet::with_reason(absl::InternalError("x"), "unheard_of")) == Reason::kNone);

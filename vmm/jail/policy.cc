@@ -164,7 +164,7 @@ std::string_view name_of(ThreadKind kind) {
     case ThreadKind::kReaper:
       return "reaper";
     case ThreadKind::kWatch:
-      return "watch";
+      return "limits";
     case ThreadKind::kStdin:
       break;
   }

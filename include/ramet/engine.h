@@ -40,6 +40,18 @@ struct ConfinementReport {
   uint64_t refused_calls = 0;  // since the engine was made; with kLog, those let through
 };
 
+// When the host is too short of memory for another fork. Forks then wait for as long as they may
+// (ForkOptions::ready_timeout), threads that are kept for later are given up, and sandboxes that
+// live go on. 0: not looked at.
+struct PressureOptions {
+  // Memory that is available (MemAvailable), in percent of all.
+  uint32_t min_available_percent = 3;
+  // Percent of the last ten seconds in which some task, and all of them, waited for memory (PSI,
+  // where the kernel has it).
+  uint32_t max_some_percent = 60;
+  uint32_t max_full_percent = 20;
+};
+
 struct EngineOptions {
   // The KVM device.
   std::string kvm_device = "/dev/kvm";
@@ -58,6 +70,7 @@ struct EngineOptions {
   // Threads of each kind (one runs a vCPU) that are kept, filters and all, for the next sandbox
   // when theirs has gone. Each holds a descriptor and its stack.
   uint32_t idle_threads = 32;
+  PressureOptions pressure = {};
 };
 
 class RAMET_EXPORT Engine {

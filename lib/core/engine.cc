@@ -10,6 +10,7 @@
 #include <absl/strings/str_format.h>
 
 #include "lib/instance/reasons.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/unnamed_file.h"
 #include "vmm/machine/policy_facts.h"
 #include "vmm/memory/mapping.h"
@@ -18,6 +19,7 @@ namespace ramet {
 namespace {
 
 constexpr uint32_t kMaxWorkers = 64;
+constexpr uint64_t kRelieveNs = 200'000'000;
 // Host ports of one machine lie within this many of its offset before another machine's begin; the
 // device wraps.
 constexpr uint32_t kPortsPerMachine = 4096;
@@ -68,6 +70,15 @@ Status Engine::start_threads(uint32_t workers) {
   }
   jail_ = *std::move(jail);
   watch_ = std::make_unique<LimitWatch>(jail_.get());
+  gate_ = std::make_unique<PressureGate>(PressureGate::Options{
+      .source = config_.pressure_source,
+      .limits = config_.pressure,
+      .relieve = [this] { relieve(); },
+      .tell =
+          [this](std::string_view why) {
+            log_.rate_limited_log(LogLevel::kWarning,
+                                  absl::StrCat("forks wait: ", std::string(why)));
+          }});
   RAMET_ASSIGN_OR_RETURN(calls_, WorkerPool::start_unconfined(jail_.get(), "ramet-calls"));
   RAMET_ASSIGN_OR_RETURN(opener_, WorkerPool::start_unconfined(jail_.get(), "ramet-opener"));
   RAMET_ASSIGN_OR_RETURN(pool_, WorkerPool::start(jail_.get(), jail::ThreadKind::kWorker, workers));
@@ -117,6 +128,12 @@ void Engine::tell_refused(const jail::RefusedCall& call, bool allowed) {
   }
   log_.rate_limited_log(LogLevel::kError,
                         absl::StrCat(jail::describe(call), allowed ? "; it was let through" : ""));
+}
+
+void Engine::relieve() {
+  jail_->give_up_idle();
+  // A teardown that takes longer frees what it has later: the caller need not wait for it.
+  reaper_->drain(monotonic_ns() + kRelieveNs).IgnoreError();
 }
 
 StatusOr<UniqueFd> Engine::make_overlay_file(uint64_t size) {

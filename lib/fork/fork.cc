@@ -1,5 +1,6 @@
 #include "lib/fork/fork.h"
 
+#include "lib/core/pressure_gate.h"
 #include "lib/fork/identity.h"
 #include "vmm/base/clock.h"
 
@@ -30,9 +31,17 @@ StatusOr<std::unique_ptr<SandboxMachine>> fork_sandbox(std::shared_ptr<Engine> e
   }
   RAMET_RETURN_IF_ERROR(check_hostname(hostname));
   RAMET_ASSIGN_OR_RETURN(const wire::Reseed reseed, make_reseed(hostname));
-  auto instance = restore_instance(engine.get(), from, reseed.generation,
-                                   {.console = spec.console, .limits = spec.limits});
-  RAMET_RETURN_IF_ERROR(annotate(instance.status(), "fork"));
+  RAMET_RETURN_IF_ERROR(annotate(engine->admit(spec.ready_deadline_ns), "fork"));
+  const auto restore = [&] {
+    return restore_instance(engine.get(), from, reseed.generation,
+                            {.console = spec.console, .limits = spec.limits});
+  };
+  auto instance = restore();
+  if (is_want(instance.status())) {
+    engine->relieve();
+    instance = restore();
+  }
+  RAMET_RETURN_IF_ERROR(annotate(as_busy(instance.status()), "fork"));
   times.shell_ready = monotonic_ns();
   auto machine = std::make_unique<SandboxMachine>(std::move(engine), std::move(*instance),
                                                   std::move(hostname), times);

@@ -24,7 +24,8 @@ struct SmallFork {
   uint64_t first_exit = 0;
   uint64_t teardown = 0;
 };
-StatusOr<SmallFork> fork_small_once(Engine* engine, const TemplateData& from);
+StatusOr<SmallFork> fork_small_once(Engine* engine, const TemplateData& from,
+                                    const InstanceLimits& limits = {});
 
 }  // namespace ramet::bench
 

@@ -32,7 +32,8 @@ StatusOr<ExecOutcome> SandboxMachine::exec(const ExecSpec& spec) {
   RAMET_RETURN_IF_ERROR(engine_->check_process());
   RAMET_RETURN_IF_ERROR(life_->check_running("run a command"));
   auto stream = vsock_.start_connect(wire::kAgentPort);
-  if (absl::IsResourceExhausted(stream.status())) {
+  // Without a reason it is the device's, not the sandbox's end.
+  if (absl::IsResourceExhausted(stream.status()) && reason_of(stream.status()).empty()) {
     const uint64_t most = vsock_.max_connections();
     return limit_status({LimitKind::kConnections, most, most + 1});
   }

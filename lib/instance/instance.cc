@@ -245,9 +245,11 @@ Status Instance::describe_end(const MachineEnd& end) const {
 void Instance::on_end(std::function<void(const Status&)> function) {
   machine_->on_end([this, function = std::move(function)](const MachineEnd& end) {
     const Status status = describe_end(end);
-    // The listener first: whoever is woken by a broken stream finds the reason already there.
+    VsockHost streams = vsock();
+    // The listener first: whoever is woken by a broken stream finds the reason already there. It
+    // may have given this instance away: on the caller's thread nobody waits for its return.
     function(status);
-    vsock().shutdown_all(status);
+    streams.shutdown_all(status);
   });
 }
 

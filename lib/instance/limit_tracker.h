@@ -18,8 +18,9 @@ class LimitTracker {
  public:
   static constexpr uint64_t kShortestNs = 10'000'000;
   static constexpr uint64_t kLongestNs = 100'000'000;
-  // What one vCPU can make private in a second: copy-on-write faults of 4 KiB take 1.7 us and more.
-  static constexpr uint64_t kMaxDirtyPerSecond = uint64_t{2} << 30;
+  // What one vCPU can make private in a second: a copy-on-write fault of 4 KiB takes a microsecond
+  // and more.
+  static constexpr uint64_t kMaxDirtyPerSecond = uint64_t{4} << 30;
   // Looking at an instance's memory takes at most one part in so many of a processor, or
   // kSlowestNs apart.
   static constexpr uint64_t kCostShare = 20;

@@ -266,6 +266,29 @@ TEST_CASE("a sandbox ends at its wall clock, spinning or paused, with the figure
   }
 }
 
+TEST_CASE(
+    "a machine that is over its wall clock before anybody listens is a sandbox that is Gone") {
+  RAMET_NEED_KVM(kvm);
+  for (int i = 0; i < 20; ++i) {
+    auto engine = Engine::create({.confinement_required = true});
+    REQUIRE(engine.ok());
+    auto file = create_memfd("ramet-test", kGuestMemoryBytes);
+    REQUIRE(file.ok());
+    auto memory = GuestMemory::create(file->get(), small_regions(), MapMode::kPrivate);
+    REQUIRE(memory.ok());
+    auto instance = Instance::create((*engine)->instance_host(), *std::move(memory), 1,
+                                     {.limits = {.wall_ns = 1}});
+    REQUIRE(instance.ok());
+    REQUIRE((*instance)->machine().wait_end(monotonic_ns() + kPatience).has_value());
+    const auto life = SandboxLife::create(engine->get(), *std::move(instance), {});
+    CHECK(life->state() == SandboxState::kGone);
+    CHECK(limit_of(life->end_reason()).has_value());
+    CHECK_FALSE(life->start().ok());
+    life->detach();
+    CHECK(life->wait_gone(monotonic_ns() + kPatience).ok());
+  }
+}
+
 TEST_CASE("a sandbox that spins ends at its processor time, and one that is paused does not") {
   RAMET_NEED_KVM(kvm);
   const Guest paused = start_guest(Program::kCount, {.cpu_ns = 200 * kMs});

@@ -1,12 +1,17 @@
 // Limits of time and memory: when they are looked at, what ends a machine, and who is called when.
 #include "lib/instance/limit_watch.h"
 
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <future>
 #include <optional>
 
 #include <catch2/catch.hpp>
 
+#include "tests/support/skip.h"
 #include "vmm/base/syscall.h"
 
 using namespace ramet;
@@ -236,6 +241,49 @@ TEST_CASE("a removal waits for the call that is going on") {
   CHECK(removed.wait_for(std::chrono::milliseconds(50)) == std::future_status::timeout);
   go_on.set_value();
   REQUIRE(removed.wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+}
+
+TEST_CASE("a thread that was refused a call is replaced, and its account is the machine's") {
+  auto jail = jail::Jail::create({.max_idle = 0});
+  REQUIRE(jail.ok());
+  if ((*jail)->report().mode == jail::Mode::kOff || !(*jail)->report().counted) {
+    RAMET_SKIP("this host grants no filter with a listener");
+  }
+  class Intruder : public FakeMachine {
+   public:
+    StatusOr<uint64_t> cpu_ns() override {
+      if (cpu_looks++ != 0) {
+        ::syscall(SYS_socket, AF_INET, SOCK_STREAM, 0);
+      }
+      return 0;
+    }
+    std::shared_ptr<jail::Tenant> tenant() override { return account; }
+    std::promise<std::string> told;
+    std::shared_ptr<jail::Tenant> account =
+        std::make_shared<jail::Tenant>([this, first = true](const jail::RefusedCall& call) mutable {
+          if (std::exchange(first, false)) {
+            told.set_value(jail::describe(call));
+          }
+        });
+  };
+  LimitWatch watch(jail->get());
+  Intruder intruder;
+  FakeMachine other;
+  std::promise<void> ended;
+  other.on_end = [&] { ended.set_value(); };
+  const auto first = watch.add(&intruder, {.cpu_ns = kMs}, 1);
+  REQUIRE(first.ok());
+  auto told = intruder.told.get_future();
+  REQUIRE(told.wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+  CHECK(told.get().find("a limits thread was refused the system call socket(") == 0);
+  watch.remove(*first);
+  REQUIRE(watch.renew_refused().ok());
+  REQUIRE(watch.renew_refused().ok());  // nothing more to renew
+  const auto second = watch.add(&other, {.wall_ns = kMs}, 1);
+  REQUIRE(second.ok());
+  CHECK(ended.get_future().wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+  watch.remove(*second);
+  intruder.account->close();
 }
 
 TEST_CASE("without a thread or a pagemap there is no watch, and a Status says so") {

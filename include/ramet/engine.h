@@ -76,7 +76,8 @@ struct EngineOptions {
 class RAMET_EXPORT Engine {
  public:
   // Errors: NotFound, PermissionDenied or Unimplemented for the KVM device (see Reason),
-  // ResourceExhausted for threads, FailedPrecondition where required confinement is not granted.
+  // ResourceExhausted for threads, FailedPrecondition where required confinement is not granted,
+  // InvalidArgument for options that are out of bounds.
   static absl::StatusOr<std::shared_ptr<Engine>> create(EngineOptions options = {});
   ~Engine();
   Engine(const Engine&) = delete;

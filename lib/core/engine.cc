@@ -19,6 +19,7 @@ namespace ramet {
 namespace {
 
 constexpr uint32_t kMaxWorkers = 64;
+constexpr uint32_t kWholePercent = 100;
 constexpr uint64_t kRelieveNs = 200'000'000;
 // Host ports of one machine lie within this many of its offset before another machine's begin; the
 // device wraps.
@@ -42,6 +43,15 @@ StatusOr<std::shared_ptr<Engine>> Engine::create(EngineConfig config) {
   if (config.workers > kMaxWorkers) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%d workers asked for; at most %d", config.workers, kMaxWorkers));
+  }
+  const PressureLimits& pressure = config.pressure;
+  for (const uint32_t percent :
+       {pressure.min_available_percent, pressure.max_some_percent, pressure.max_full_percent}) {
+    if (percent > kWholePercent) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("a limit of memory pressure of %d percent asked for; at most %d", percent,
+                          kWholePercent));
+    }
   }
   const uint32_t cores = std::max(1U, std::thread::hardware_concurrency());
   const uint32_t workers = config.workers == 0 ? std::min(2U, cores) : config.workers;

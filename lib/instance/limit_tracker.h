@@ -2,8 +2,9 @@
 // the later, the further away every limit is.
 //
 // Thread rule: one thread; the caller brings time and figures.
-// Invariant: no time, however busy the instance is, lets it pass a limit by more than
-// kShortestNs of all its vCPUs before the next sample; for memory that is kMaxDirtyPerSecond.
+// Invariant: however busy an instance is, it passes a limit by at most what all its vCPUs can do in
+// kShortestNs before the next sample is due; of memory, where looking at it is dear (kCostShare),
+// in as long as that spaces the samples.
 #ifndef RAMET_LIB_INSTANCE_LIMIT_TRACKER_H_
 #define RAMET_LIB_INSTANCE_LIMIT_TRACKER_H_
 

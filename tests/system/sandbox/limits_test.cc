@@ -8,7 +8,11 @@
 
 #include <catch2/catch.hpp>
 
+#include <ramet/engine.h>
+
+#include "tests/support/place.h"
 #include "tests/support/skip.h"
+#include "tests/support/temp_dir.h"
 #include "tests/system/sandbox/guest_template.h"
 
 namespace {
@@ -191,6 +195,26 @@ TEST_CASE("limits that make no sense are refused before anything is made") {
     CHECK(sandbox::fork(*shared_template(), {.limits = limits}).status().code() ==
           absl::StatusCode::kInvalidArgument);
   }
+}
+
+TEST_CASE("an engine that wants all memory to be available refuses forks, and says when to come") {
+  RAMET_NEED_GUEST();
+  RAMET_REQUIRE_OK(shared_template());
+  const ramet::testing::TempDir folder;
+  RAMET_REQUIRE_OK(shared_template()->save(folder.path() + "/t"));
+  auto engine = sandbox::Engine::create({.scratch_directory = ramet::testing::temp_root(),
+                                         .pressure = {.min_available_percent = 100}});
+  RAMET_REQUIRE_OK(engine);
+  const auto loaded = sandbox::Template::load(folder.path() + "/t", {.engine = *engine});
+  RAMET_REQUIRE_OK(loaded);
+  const auto start = std::chrono::steady_clock::now();
+  const auto box = sandbox::fork(*loaded, {.ready_timeout = 1s});
+  CHECK(std::chrono::steady_clock::now() - start >= 1s);
+  INFO(box.status());
+  CHECK(box.status().code() == absl::StatusCode::kResourceExhausted);
+  CHECK(sandbox::reason_of(box.status()) == sandbox::Reason::kHostBusy);
+  REQUIRE(sandbox::retry_after(box.status()).has_value());
+  CHECK(*sandbox::retry_after(box.status()) >= 1s);
 }
 
 TEST_CASE("a busy guest under the default limits is never made to wait") {

@@ -43,10 +43,12 @@ StatusOr<std::shared_ptr<const TemplateData>> make_small_template(Engine* engine
   return std::shared_ptr<const TemplateData>(std::move(data));
 }
 
-StatusOr<SmallFork> fork_small_once(Engine* engine, const TemplateData& from) {
+StatusOr<SmallFork> fork_small_once(Engine* engine, const TemplateData& from,
+                                    const InstanceLimits& limits) {
   const uint64_t start = monotonic_ns();
   RAMET_ASSIGN_OR_RETURN(const GenerationId generation, new_generation_id());
-  RAMET_ASSIGN_OR_RETURN(auto instance, restore_instance(engine, from, generation, {}));
+  RAMET_ASSIGN_OR_RETURN(auto instance,
+                         restore_instance(engine, from, generation, {.limits = limits}));
   SmallFork times;
   times.shell_ready = monotonic_ns() - start;
   RAMET_RETURN_IF_ERROR(instance->resume());

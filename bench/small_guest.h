@@ -24,7 +24,8 @@ struct SmallFork {
   uint64_t first_exit = 0;
   uint64_t teardown = 0;
 };
-StatusOr<SmallFork> fork_small_once(Engine* engine, const TemplateData& from);
+StatusOr<SmallFork> fork_small_once(Engine* engine, const TemplateData& from,
+                                    const InstanceLimits& limits = {});
 // The same in a helper process; `first_exit` is by the helper's clock, which is the same one, and
 // `teardown` lasts until the process has ended. The pool is full before.
 StatusOr<SmallFork> fork_small_in_helper(Engine* engine, const TemplateData& from);

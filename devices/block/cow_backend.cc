@@ -60,6 +60,9 @@ Status CowBackend::reserve(uint64_t first_block, uint64_t last_block) const {
     wanted += overlay_->blocks.contains(block) ? 0 : 1;
   }
   if (wanted * kBlockBytes > options_.max_bytes) {
+    if (options_.on_full) {
+      options_.on_full(wanted * kBlockBytes);
+    }
     return absl::ResourceExhaustedError(
         absl::StrFormat("disk overlay: %d bytes wanted, the limit is %d", wanted * kBlockBytes,
                         options_.max_bytes));

@@ -27,6 +27,9 @@ struct OverlayOptions {
   std::function<StatusOr<UniqueFd>(uint64_t size)> make_file = {};
   // The most bytes of blocks that the overlay takes; a write beyond fails with ResourceExhausted.
   uint64_t max_bytes = uint64_t{4} << 30;
+  // Told of a write beyond, with the bytes that the overlay would have had, before that write
+  // fails. With the disk's lock held: it must neither block nor ask the disk anything.
+  std::function<void(uint64_t wanted)> on_full = {};
 };
 
 class CowBackend final : public Backend {

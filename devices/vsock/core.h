@@ -28,7 +28,8 @@ class PacketPort {
 
 class Core {
  public:
-  explicit Core(uint32_t first_port) : muxer_(first_port) {}
+  explicit Core(uint32_t first_port, size_t max_connections = kMaxConnections)
+      : muxer_(first_port, max_connections) {}
 
   using Lock = std::unique_lock<std::mutex>;
   Lock lock() { return Lock(mutex_); }

@@ -19,22 +19,27 @@ constexpr std::array<uint16_t, 3> kQueueSizes = {256, 256, 64};
 constexpr uint64_t kSmallestRxBuffer = vsock::kHeaderBytes + 1;
 constexpr uint64_t kLargestPayload = 64 * 1024;  // as Linux's VIRTIO_VSOCK_MAX_PKT_BUF_SIZE
 
+size_t most_connections(uint32_t asked) {
+  return asked == 0 ? vsock::kMaxConnections : std::min<size_t>(asked, vsock::kMaxConnections);
+}
+
 }  // namespace
 
 std::unique_ptr<Vsock> Vsock::create(const VsockOptions& options) {
   const uint32_t first = vsock::advance_port(vsock::kFirstDynamicPort, options.host_port_offset);
-  return std::unique_ptr<Vsock>(new Vsock(first, {}));
+  return std::unique_ptr<Vsock>(new Vsock(first, options.max_connections, {}));
 }
 
 StatusOr<std::unique_ptr<Vsock>> Vsock::create_from_state(const VsockOptions& options,
                                                           std::span<const std::byte> bytes) {
   RAMET_ASSIGN_OR_RETURN(const vsock::VsockState state, vsock::decode_vsock_state(bytes));
   const uint32_t first = vsock::advance_port(state.next_port, options.host_port_offset);
-  return std::unique_ptr<Vsock>(new Vsock(first, state));
+  return std::unique_ptr<Vsock>(new Vsock(first, options.max_connections, state));
 }
 
-Vsock::Vsock(uint32_t first_port, const vsock::VsockState& restored)
-    : core_(std::make_shared<Core>(first_port)), restored_(restored.active) {
+Vsock::Vsock(uint32_t first_port, uint32_t max_connections, const vsock::VsockState& restored)
+    : core_(std::make_shared<Core>(first_port, most_connections(max_connections))),
+      restored_(restored.active) {
   // An event that the guest still has to handle resets what this fork must have reset, too: since
   // it was given, no packet has gone out.
   if (restored.active) {

@@ -36,6 +36,8 @@ struct VsockOptions {
   // an old socket does not meet its port again. On top of it a restored device starts behind every
   // port its ancestors used.
   uint32_t host_port_offset = 0;
+  // Connections open at once, of both directions; at most vsock::kMaxConnections. 0: as many.
+  uint32_t max_connections = 0;
 };
 
 class Vsock final : public virtio::VirtioDevice, private vsock::PacketPort {
@@ -74,7 +76,7 @@ class Vsock final : public virtio::VirtioDevice, private vsock::PacketPort {
     virtio::Queue event;
   };
 
-  Vsock(uint32_t first_port, const vsock::VsockState& restored);
+  Vsock(uint32_t first_port, uint32_t max_connections, const vsock::VsockState& restored);
 
   void pump() override;
   // The next three with the core locked and queues there. Errors mean a broken ring.

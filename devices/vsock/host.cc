@@ -67,4 +67,9 @@ VsockMetrics VsockHost::metrics() const {
   return core_->muxer().metrics();
 }
 
+size_t VsockHost::max_connections() const {
+  const Core::Lock lock = core_->lock();
+  return core_->muxer().max_connections();
+}
+
 }  // namespace ramet

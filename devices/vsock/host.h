@@ -40,6 +40,8 @@ class VsockHost {
   void shutdown_all(const Status& reason);
 
   VsockMetrics metrics() const;
+  // How many connections there may be at once.
+  size_t max_connections() const;
 
  private:
   const std::shared_ptr<vsock::Core> core_;

@@ -163,7 +163,7 @@ void Muxer::drop_from_backlog(const Connection& connection) {
 }
 
 bool Muxer::make_room() {
-  if (table_.size() >= kMaxConnections) {
+  if (table_.size() >= max_connections_) {
     absl::erase_if(table_, [&](const auto& entry) {
       Connection* const connection = entry.second.get();
       if (!connection->lingers()) {
@@ -174,7 +174,7 @@ bool Muxer::make_room() {
       return true;
     });
   }
-  return table_.size() < kMaxConnections;
+  return table_.size() < max_connections_;
 }
 
 std::shared_ptr<Connection> Muxer::add(PortPair ports, Connection::Origin origin) {

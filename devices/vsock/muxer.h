@@ -58,7 +58,9 @@ struct Listener {
 
 class Muxer {
  public:
-  explicit Muxer(uint32_t first_port) : next_port_(first_port) {}
+  // At most `max_connections` of 1 to kMaxConnections at once.
+  explicit Muxer(uint32_t first_port, size_t max_connections = kMaxConnections)
+      : max_connections_(max_connections), next_port_(first_port) {}
   Muxer(const Muxer&) = delete;
   Muxer& operator=(const Muxer&) = delete;
 
@@ -90,6 +92,7 @@ class Muxer {
   void end_all(const Status& reason);
 
   uint32_t next_port() const { return next_port_; }
+  size_t max_connections() const { return max_connections_; }
   VsockMetrics metrics() const;
   VsockMetrics& counters() { return counters_; }
   // Of all connections in the table; for tests of the bound.
@@ -115,6 +118,7 @@ class Muxer {
     friend bool operator==(const ResetReply&, const ResetReply&) = default;
   };
 
+  const size_t max_connections_;
   Table table_;
   ReadyList ready_;
   std::map<uint32_t, Listener> listeners_;

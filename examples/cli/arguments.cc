@@ -11,9 +11,8 @@
 #include <absl/strings/str_join.h>
 #include <absl/strings/str_replace.h>
 
-#include <ramet/options.h>
-
 #include "examples/cli/help.h"
+#include "examples/cli/limits.h"
 #include "examples/cli/units.h"
 
 namespace cli {
@@ -25,6 +24,7 @@ struct Spelled {
   std::string scratch = "1G";
   std::string boot_timeout = "60s";
   std::string timeout = "0";
+  std::vector<std::string> limits = {};
 };
 
 // CLI11 knows nothing of what stands behind "--", and lists commands with their whole description.
@@ -134,6 +134,9 @@ void add_run(CLI::App& app, Arguments& out, Spelled& spelled) {
       ->type_name("USER");
   run->add_option("--timeout", spelled.timeout, "then kill the command (default: no limit)")
       ->type_name("TIME");
+  once_each(run->add_option("--limit", spelled.limits,
+                            "what the run may use, see below; may be given several times"))
+      ->type_name("NAME=VALUE");
   run->add_option("--hostname", out.hostname, "host name of the fork (default: a new one)")
       ->type_name("NAME");
   run->add_flag("-i,--interactive", out.interactive, "pass on standard input from a terminal too");
@@ -179,6 +182,11 @@ void take(Arguments& out, const char* option, const absl::StatusOr<T>& parsed, T
 
 void check_run(Arguments& out, const Spelled& spelled) {
   take(out, "--timeout", parse_duration(spelled.timeout), out.timeout);
+  for (const std::string& limit : spelled.limits) {
+    if (const absl::Status status = set_limit(limit, &out.limits); !status.ok()) {
+      invalid(out, "--limit " + std::string(status.message()));
+    }
+  }
   for (const std::string& variable : out.env) {
     if (variable.empty() || variable[0] == '=') {
       invalid(out, absl::StrFormat("--env: \"%s\" has no name before =", variable));

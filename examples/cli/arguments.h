@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include <ramet/options.h>
+
 namespace cli {
 
 enum class Verb : uint8_t {
@@ -54,6 +56,7 @@ struct Arguments {
   std::string user;
   std::string hostname;
   std::chrono::milliseconds timeout{};
+  sandbox::Limits limits;
   bool interactive = false;
   bool clocks = false;
   bool console = false;

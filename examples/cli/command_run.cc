@@ -16,6 +16,7 @@
 #include "examples/cli/exit_code.h"
 #include "examples/cli/guest_environment.h"
 #include "examples/cli/json.h"
+#include "examples/cli/limits.h"
 #include "examples/cli/names.h"
 #include "examples/cli/output.h"
 #include "examples/cli/table.h"
@@ -92,7 +93,14 @@ int run_in(const Context& context, sandbox::Sandbox& box, const ConsoleTap& cons
     return report(arguments, interrupted, exit_code_of_signal(signal));
   }
   if (!result.ok()) {
-    return report(arguments, result.status(), kExitRunError, console.tail(kConsoleLines));
+    // What a limit ended is an outcome: the guest's last words have nothing to do with it.
+    const bool limited = sandbox::limit_of(result.status()).has_value();
+    return limited ? report(arguments, result.status(), kExitTimeout)
+                   : report(arguments, result.status(), kExitRunError, console.tail(kConsoleLines));
+  }
+  if (result->limit_hit && !arguments.json) {
+    print_err("ramet: the command was killed at a --limit: " + limit_text(*result->limit_hit) +
+              "\n");
   }
   if (result->timed_out && !arguments.json) {
     print_err("ramet: the command was killed at its --timeout\n");
@@ -130,11 +138,14 @@ int command_run(const Context& context) {
   // Outlives the sandbox, whose threads write into it until they are gone.
   ConsoleTap console(arguments.console);
   sandbox::ForkOptions options;
+  options.limits = arguments.limits;
   options.hostname = arguments.hostname;
   options.console = [&console](std::string_view text) { console.take(text); };
   auto box = sandbox::fork(*from, options);
   if (!box.ok()) {
-    return report(arguments, box.status(), kExitRunError, console.tail(kConsoleLines));
+    const bool limited = sandbox::limit_of(box.status()).has_value();
+    return report(arguments, box.status(), limited ? kExitTimeout : kExitRunError,
+                  console.tail(kConsoleLines));
   }
   const int code = run_in(context, *box, console);
   box->kill();

@@ -31,6 +31,8 @@ int report(const Arguments& arguments, const absl::Status& status, int exit_code
       .message = std::string(status.message()),
       .hint = hint_for(reason, status.code(), target),
       .console = console,
+      .limit = sandbox::limit_of(status),
+      .retry_after = sandbox::retry_after(status),
   };
   return report(arguments, error, exit_code);
 }

@@ -13,7 +13,7 @@ namespace cli {
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitFailure = 1;     // any other command than `run` failed
 inline constexpr int kExitUsage = 2;       // bad command line, not of `run`
-inline constexpr int kExitTimeout = 124;   // `run`: --timeout was hit
+inline constexpr int kExitTimeout = 124;   // `run`: --timeout or a --limit was hit
 inline constexpr int kExitRunError = 125;  // `run`: Ramet failed, or a bad command line
 
 // What `ramet run` ends with after a command that ran.

@@ -33,14 +33,26 @@ inline constexpr std::string_view kRunMore =
     "  echo 'print(6 * 7)' | ramet run py -- python3 -\n"
     "  ramet run py --env MODE=test --cwd /tmp --user nobody -- sh -c 'id; env; pwd'\n"
     "  ramet run py --timeout 2s -- sleep 60            ends with 124\n"
+    "  ramet run py --limit memory=64M --limit wall=30s -- python3 -c 'bytearray(10**9)'\n"
     "  ramet run ./some/dir/py --clocks -- true         prints what the fork cost\n"
     "\n"
     "Standard input goes to the command when it is not a terminal, or with -i. In a loop that "
     "reads\n"
     "its own input, say </dev/null.\n"
     "\n"
+    "Limits (--limit NAME=VALUE; 0: none):\n"
+    "  wall=TIME        of the fork's life           memory=SIZE      its own memory\n"
+    "  cpu=TIME         of processors, in all        disk=SIZE        what its disk holds\n"
+    "  cpu-rate=TIME    the same in one second       output=SIZE      of the command\n"
+    "  exits=N          to Ramet in one second       interrupts=N     in one second\n"
+    "  connections=N    open at once\n"
+    "A limit that is reached ends the run. cpu-rate, exits and interrupts slow it down instead, "
+    "unless\n"
+    "\":end\" follows; with disk=SIZE:refuse what it writes beyond fails.\n"
+    "\n"
     "Exit code: the command's; 126 it cannot be executed; 127 it was not found; 128 + N signal N\n"
-    "ended it; 124 --timeout was hit; 125 Ramet itself failed; 130 interrupted with Ctrl-C.";
+    "ended it; 124 --timeout or a --limit was hit; 125 Ramet itself failed; 130 interrupted with "
+    "Ctrl-C.";
 
 inline constexpr std::string_view kTemplate = "Builds, lists and removes templates.";
 

@@ -37,6 +37,11 @@ std::string hint_for(sandbox::Reason reason, absl::StatusCode code, const std::s
       return "`ramet doctor` says what this host does not grant";
     case sandbox::Reason::kHelperDied:
       return "the kernel's log may say why: out of memory, or a limit of this user's processes";
+    case sandbox::Reason::kHostBusy:
+      return "end something else on this host, or try again later; `ramet doctor` shows what it is "
+             "short of";
+    case sandbox::Reason::kLimitReached:
+      return "--limit sets what a run may use";
     case sandbox::Reason::kNone:
     case sandbox::Reason::kGuestMisbehaved:
     case sandbox::Reason::kKilled:

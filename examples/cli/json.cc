@@ -3,6 +3,7 @@
 #include <absl/strings/escaping.h>
 
 #include "examples/cli/clocks.h"
+#include "examples/cli/limits.h"
 
 namespace cli {
 namespace {
@@ -27,6 +28,10 @@ Json clocks_json(const sandbox::ForkClocks& clocks) {
     }
   }
   return out;
+}
+
+Json limit_json(const sandbox::LimitHit& hit) {
+  return {{"which", limit_key(hit.which)}, {"allowed", hit.allowed}, {"used", hit.used}};
 }
 
 }  // namespace
@@ -75,6 +80,12 @@ Json error_json(const ErrorText& error) {
   }
   if (!error.console.empty()) {
     set_bytes(body, "console", error.console);
+  }
+  if (error.limit) {
+    body["limit"] = limit_json(*error.limit);
+  }
+  if (error.retry_after) {
+    body["retry_after_ms"] = error.retry_after->count();
   }
   return {{"error", body}};
 }
@@ -135,6 +146,7 @@ Json run_json(const sandbox::ExecResult& result, const sandbox::Metrics& metrics
   Json out = {{"exit_code", result.exit_code},
               {"signal", result.signal},
               {"timed_out", result.timed_out},
+              {"limit_hit", result.limit_hit ? limit_json(*result.limit_hit) : Json(nullptr)},
               {"wall_time_ns", result.wall_time.count()}};
   set_bytes(out, "stdout", result.stdout_data);
   set_bytes(out, "stderr", result.stderr_data);
@@ -143,6 +155,10 @@ Json run_json(const sandbox::ExecResult& result, const sandbox::Metrics& metrics
   out["hostname"] = hostname;
   out["clocks"] = clocks_json(metrics.clocks);
   out["metrics"] = {{"vcpu_exits", metrics.vcpu_exits},
+                    {"interrupts", metrics.interrupts},
+                    {"cpu_time_ns", metrics.cpu_time.count()},
+                    {"throttled", metrics.throttled},
+                    {"throttled_time_ns", metrics.throttled_time.count()},
                     {"vsock_bytes_in", metrics.vsock_bytes_in},
                     {"vsock_bytes_out", metrics.vsock_bytes_out},
                     {"disk_bytes_read", metrics.disk_bytes_read},

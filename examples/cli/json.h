@@ -6,6 +6,8 @@
 #ifndef RAMET_EXAMPLES_CLI_JSON_H_
 #define RAMET_EXAMPLES_CLI_JSON_H_
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -25,9 +27,12 @@ struct ErrorText {
   std::string message;
   std::string hint;     // what to do about it; empty: nothing more than the message says
   std::string console;  // the guest's last console lines; empty: no guest was involved
+  std::optional<sandbox::LimitHit> limit = {};                // with reason "limit_reached"
+  std::optional<std::chrono::milliseconds> retry_after = {};  // with reason "host_busy"
 };
 
-// {"error": {"code", "reason", "message"}}, with "hint" and "console" where there are some.
+// {"error": {"code", "reason", "message"}}, with "hint", "console", "limit" and "retry_after_ms"
+// where there are some.
 Json error_json(const ErrorText& error);
 Json host_json(const sandbox::HostReport& report);
 Json template_json(const std::string& name, const std::string& path,

@@ -41,6 +41,18 @@ struct ConfinementReport {
   uint64_t refused_calls = 0;  // since the engine was made; with kLog, those let through
 };
 
+// When the host is too short of memory for another fork. Forks then wait for as long as they may
+// (ForkOptions::ready_timeout), threads that are kept for later are given up, and sandboxes that
+// live go on. 0: not looked at.
+struct PressureOptions {
+  // Memory that is available (MemAvailable), in percent of all.
+  uint32_t min_available_percent = 3;
+  // Percent of the last ten seconds in which some task, and all of them, waited for memory (PSI,
+  // where the kernel has it).
+  uint32_t max_some_percent = 60;
+  uint32_t max_full_percent = 20;
+};
+
 struct EngineOptions {
   // The KVM device.
   std::string kvm_device = "/dev/kvm";
@@ -66,6 +78,7 @@ struct EngineOptions {
   // memory; a host with the sysctl vm.memfd_noexec=2 forbids that, and wants the path of the
   // installed ramet-helper of the same build.
   std::string helper_program = {};
+  PressureOptions pressure = {};
 };
 
 // One of the things that stand around a process of Isolation::kProcess.
@@ -78,7 +91,8 @@ struct EnclosureStep {
 class RAMET_EXPORT Engine {
  public:
   // Errors: NotFound, PermissionDenied or Unimplemented for the KVM device (see Reason),
-  // ResourceExhausted for threads, FailedPrecondition where required confinement is not granted.
+  // ResourceExhausted for threads, FailedPrecondition where required confinement is not granted,
+  // InvalidArgument for options that are out of bounds.
   static absl::StatusOr<std::shared_ptr<Engine>> create(EngineOptions options = {});
   ~Engine();
   Engine(const Engine&) = delete;

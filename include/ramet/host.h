@@ -42,7 +42,7 @@ struct AllowedCall {
 
 // What the seccomp filter of one kind of Ramet's threads allows; everything else is refused.
 struct ThreadPolicy {
-  std::string kind;             // "vcpu", "worker", "reaper", "stdin"
+  std::string kind;             // "vcpu", "worker", "reaper", "stdin", "limits"
   uint32_t distinct_calls = 0;  // system calls, each counted once whatever its conditions
   std::vector<AllowedCall> calls;
 };

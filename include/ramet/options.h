@@ -92,10 +92,53 @@ enum class Isolation : uint8_t {
   kProcess,
 };
 
+// What becomes of a sandbox that reaches a limit.
+enum class LimitAction : uint8_t {
+  kEnd,       // it ends: State::kGone, Reason::kLimitReached, and the figures in limit_of()
+  kThrottle,  // rates: its vCPUs wait; Metrics::throttled counts how often
+  kRefuse,    // disk: what the guest writes beyond fails in the guest, as on a full disk
+};
+
+// So much in one second; after a quiet time a tenth of it may come at once. 0: no limit.
+struct RateLimit {
+  uint64_t per_second = 0;
+  LimitAction action = LimitAction::kThrottle;  // or kEnd: more than that in one second
+};
+
+// What one sandbox may use. 0: no limit. The defaults keep a guest that does nothing but exit or
+// raise interrupts from taking the host's time; a busy Linux guest stays far below them.
+struct Limits {
+  // From the call of fork(), paused or not. Ends it.
+  std::chrono::milliseconds wall_clock = {};
+  // Of processors, by all its vCPUs together. Ends it, at most 10 ms for each vCPU later.
+  std::chrono::milliseconds cpu_time = {};
+  // The same in one second, in milliseconds: 500 is half a processor, 2000 two whole ones. Looked
+  // at each 10 to 100 ms.
+  RateLimit cpu_milliseconds = {};
+  // Guest memory that is this sandbox's own and no longer its template's. Looked at each 10 ms when
+  // near the limit, so that a guest may get past it by what it can write meanwhile. Ends it.
+  uint64_t private_memory_bytes = 0;
+  // What the scratch disk holds for this sandbox; never more than the disk's size. kEnd or kRefuse.
+  uint64_t disk_bytes = 0;
+  LimitAction disk_action = LimitAction::kEnd;
+  // Standard output and standard error of one command together. The command is killed, the sandbox
+  // lives: ExecResult::limit_hit.
+  uint64_t output_bytes = 0;
+  // Exits of all vCPUs together from the guest to this process.
+  RateLimit exits = {.per_second = 200'000};
+  // Interrupts that the sandbox's devices send to it.
+  RateLimit interrupts = {.per_second = 100'000};
+  // Connections between host and guest open at once: one for each command that runs. 0: 1023. What
+  // comes beyond is refused: exec() with ResourceExhausted, the guest's own with a reset.
+  uint32_t connections = 0;
+};
+
 struct ForkOptions {
+  Limits limits = {};
   // The guest's host name. Empty: "ramet-" and 8 hexadecimal digits, new for each fork.
   std::string hostname = {};
-  // Until the fork has acknowledged its fresh randomness; then fork() fails.
+  // Until the fork has acknowledged its fresh randomness; then fork() fails. While the host is
+  // short of memory (EngineOptions::pressure), a fork waits for as long before it is refused.
   std::chrono::milliseconds ready_timeout = std::chrono::seconds(30);
   Isolation isolation = Isolation::kInProcess;
   // Takes the guest's console, as it comes, on the engine's thread for the embedder's code; not

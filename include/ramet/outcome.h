@@ -14,6 +14,29 @@
 
 namespace sandbox {
 
+// What can be limited: see Limits in options.h.
+enum class Limit : uint8_t {
+  kWallClock,
+  kCpuTime,
+  kCpuRate,
+  kExitRate,
+  kInterruptRate,
+  kPrivateMemory,
+  kDisk,
+  kOutput,
+  kConnections,
+};
+// "private_memory"; for logs and JSON.
+RAMET_EXPORT std::string_view limit_name(Limit limit);
+
+// A limit that was reached, with its figures: nanoseconds for times (kCpuRate: in one second),
+// bytes for memory, disk and output, counts for the others (rates: in one second).
+struct LimitHit {
+  Limit which = Limit::kWallClock;
+  uint64_t allowed = 0;
+  uint64_t used = 0;  // what it was found at, above `allowed`
+};
+
 struct ExecResult {
   // 0 to 255 as the command exited; 127 command not found, 126 not executable, 128 + signal when a
   // signal ended it.
@@ -22,13 +45,16 @@ struct ExecResult {
   int signal = 0;
   // The timeout was hit and the command's process group killed.
   bool timed_out = false;
+  // Its output reached Limits::output_bytes and its process group was killed; what came up to there
+  // was passed on or captured.
+  std::optional<LimitHit> limit_hit = {};
   std::string stdout_data = {};
   std::string stderr_data = {};
   bool stdout_truncated = false;
   bool stderr_truncated = false;
   std::chrono::nanoseconds wall_time = {};
 
-  bool ok() const { return exit_code == 0 && signal == 0 && !timed_out; }
+  bool ok() const { return exit_code == 0 && signal == 0 && !timed_out && !limit_hit; }
 };
 
 enum class State : uint8_t {
@@ -51,8 +77,12 @@ struct ForkClocks {
 struct Metrics {
   ForkClocks clocks = {};
   uint64_t vcpu_exits = 0;
-  uint64_t vsock_bytes_in = 0;   // guest to host
-  uint64_t vsock_bytes_out = 0;  // host to guest
+  uint64_t interrupts = 0;                       // that its devices sent
+  std::chrono::nanoseconds cpu_time = {};        // of all its vCPUs
+  uint64_t throttled = 0;                        // how often a rate made a vCPU wait
+  std::chrono::nanoseconds throttled_time = {};  // for how long, of all vCPUs together
+  uint64_t vsock_bytes_in = 0;                   // guest to host
+  uint64_t vsock_bytes_out = 0;                  // host to guest
   uint64_t disk_bytes_read = 0;
   uint64_t disk_bytes_written = 0;
   uint64_t private_disk_bytes = 0;  // what this sandbox's scratch disk holds for itself

@@ -5,12 +5,15 @@
 #ifndef RAMET_REASON_H_
 #define RAMET_REASON_H_
 
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include <absl/status/status.h>
 
 #include <ramet/export.h>
+#include <ramet/outcome.h>
 
 namespace sandbox {
 
@@ -32,11 +35,20 @@ enum class Reason : uint8_t {
   kCallRefused = 14,  // a thread of the library asked for a system call that it never needs: taken
                       // for a guest that broke out into it; the sandbox is poisoned
   kConfinementRefused = 15,  // confinement is required, and this host does not grant it
+  kLimitReached = 16,        // a limit of the sandbox was reached; limit_of() has the figures
+  kHostBusy = 17,    // the host is short of memory, descriptors or threads; retry_after() says when
+                     // to try again
   kHelperDied = 18,  // the process of Isolation::kProcess ended, and not because the guest did
 };
 
 // The reason in `status`; kNone when there is none.
 RAMET_EXPORT Reason reason_of(const absl::Status& status);
+
+// The limit behind kLimitReached; nothing for other reasons.
+RAMET_EXPORT std::optional<LimitHit> limit_of(const absl::Status& status);
+
+// For kHostBusy: how long to wait before another try; nothing for other reasons.
+RAMET_EXPORT std::optional<std::chrono::milliseconds> retry_after(const absl::Status& status);
 
 // "guest_died"; for logs and JSON.
 RAMET_EXPORT std::string_view reason_name(Reason reason);

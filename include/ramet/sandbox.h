@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,8 @@ class RAMET_EXPORT Sandbox {
   // Runs a command and waits for its end. Legal while Running. What the command did is the result;
   // an error says that the command's fate is unknown: Unavailable or DataLoss when the guest died,
   // hung or broke the protocol (the sandbox is then Gone or Poisoned), Cancelled when it was
-  // killed, InvalidArgument when the request is out of bounds.
+  // killed, ResourceExhausted when it reached a limit (the sandbox is then Gone; with
+  // Limits::connections it lives), InvalidArgument when the request is out of bounds.
   absl::StatusOr<ExecResult> exec(const std::vector<std::string>& argv,
                                   const ExecOptions& options = {});
 
@@ -56,6 +58,8 @@ class RAMET_EXPORT Sandbox {
   State state() const;
   // Why the sandbox is Poisoned or Gone; OK while it is neither.
   absl::Status end_reason() const;
+  // The limit that ended it; nothing where none did.
+  std::optional<LimitHit> limit_hit() const { return limit_of(end_reason()); }
   Metrics metrics() const;
   std::string hostname() const;
 
@@ -68,7 +72,9 @@ class RAMET_EXPORT Sandbox {
 };
 
 // A new sandbox: memory copy-on-write from the template, fresh randomness acknowledged by its
-// guest, identity set, answering commands. From any thread, any number at once.
+// guest, identity set, answering commands. From any thread, any number at once. Errors of a host
+// that is short of something carry Reason::kHostBusy and retry_after(); InvalidArgument for limits
+// that are negative or whose action does not go with them.
 RAMET_EXPORT absl::StatusOr<Sandbox> fork(const Template& from, const ForkOptions& options = {});
 
 }  // namespace sandbox

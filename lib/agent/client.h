@@ -63,6 +63,7 @@ struct ExecSpec {
   OutputSink stdout_sink;                       // none: captured into the outcome
   OutputSink stderr_sink;                       // none: captured into the outcome
   size_t capture_bytes = kDefaultCaptureBytes;  // for each of the two
+  uint64_t max_output_bytes = 0;                // of both together; then it is killed. 0 = no limit
   uint64_t timeout_ns = 0;                      // from the call to the exit; 0 = none
 };
 
@@ -73,6 +74,8 @@ struct ExecOutcome {
   int exit_code = 0;  // kExited: 0..255; 127 command not found, 126 not executable
   int signal = 0;     // kSignalled
   bool timed_out = false;
+  bool output_limited = false;  // killed for its output, of which `output_bytes` came
+  uint64_t output_bytes = 0;    // of both together
   std::string stdout_data;
   std::string stderr_data;
   bool stdout_truncated = false;

@@ -75,15 +75,36 @@ Status ExecSession::check_clock() {
     return Status();
   }
   if (killed_) {
-    return absl::DeadlineExceededError(absl::StrFormat(
-        "the agent did not report the kill of a command that ran over its %d ms within %d ms",
-        spec_.timeout_ns / kNsPerMs, kKillGraceNs / kNsPerMs));
+    const std::string why =
+        outcome_.timed_out
+            ? absl::StrFormat("that ran over its %d ms", spec_.timeout_ns / kNsPerMs)
+            : absl::StrFormat("that wrote more than %d bytes", spec_.max_output_bytes);
+    return absl::DeadlineExceededError(
+        absl::StrFormat("the agent did not report the kill of a command %s within %d ms", why,
+                        kKillGraceNs / kNsPerMs));
   }
+  outcome_.timed_out = true;
+  return kill();
+}
+
+Status ExecSession::kill() {
   killed_ = true;
   input_open_ = false;
-  outcome_.timed_out = true;
   deadline_ns_ = monotonic_ns() + kKillGraceNs;
   return conversation_.queue(wire::Signal{SIGKILL});
+}
+
+StatusOr<std::span<const std::byte>> ExecSession::within_limit(std::span<const std::byte> data) {
+  const uint64_t before = outcome_.output_bytes;
+  outcome_.output_bytes += data.size();
+  if (spec_.max_output_bytes == 0 || outcome_.output_bytes <= spec_.max_output_bytes) {
+    return data;
+  }
+  outcome_.output_limited = true;
+  if (!killed_) {
+    RAMET_RETURN_IF_ERROR(kill());
+  }
+  return data.first(spec_.max_output_bytes - std::min(before, spec_.max_output_bytes));
 }
 
 StatusOr<bool> ExecSession::pump_output() {
@@ -137,7 +158,11 @@ Status ExecSession::on_message(wire::Message& message) {
   return out_of_turn(message, "output or exit of a command");
 }
 
-Status ExecSession::on_data(std::span<const std::byte> data, bool is_stderr) {
+Status ExecSession::on_data(std::span<const std::byte> all, bool is_stderr) {
+  RAMET_ASSIGN_OR_RETURN(const auto data, within_limit(all));
+  if (data.empty()) {
+    return Status();
+  }
   const OutputSink& sink = is_stderr ? spec_.stderr_sink : spec_.stdout_sink;
   if (sink) {
     return sink(data);
@@ -178,7 +203,8 @@ Status ExecSession::on_exit(const wire::Exit& exit) {
       return errno_status(
           exit.code, absl::StrFormat("start the command in the guest: %s", printable(exit.text)));
   }
-  outcome_.timed_out = outcome_.timed_out || exit.timed_out;
+  // The guest's own guard fires a moment after ours; a kill for output is no timeout.
+  outcome_.timed_out = outcome_.timed_out || (exit.timed_out && !outcome_.output_limited);
   exited_ = true;
   return Status();
 }

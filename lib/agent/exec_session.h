@@ -34,8 +34,12 @@ class ExecSession {
   StatusOr<bool> pump_input();
   Status queue_input(std::span<const std::byte> data);
   Status check_clock();
+  // Kills the command, once; it has kKillGraceNs to be gone.
+  Status kill();
+  // What of `data` is within the limit of output; beyond it the command is killed.
+  StatusOr<std::span<const std::byte>> within_limit(std::span<const std::byte> data);
   Status on_message(wire::Message& message);
-  Status on_data(std::span<const std::byte> data, bool is_stderr);
+  Status on_data(std::span<const std::byte> all, bool is_stderr);
   Status on_credit(const wire::StdinCredit& credit);
   Status on_exit(const wire::Exit& exit);
 

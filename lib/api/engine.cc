@@ -52,14 +52,18 @@ Engine::Engine(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
 absl::StatusOr<std::shared_ptr<Engine>> Engine::create(EngineOptions options) {
-  ramet::EngineConfig config = {.kvm_device = options.kvm_device,
-                                .workers = options.workers,
-                                .scratch_directory = options.scratch_directory,
-                                .confinement = to_internal(options.confinement),
-                                .confinement_required = options.require_confinement,
-                                .idle_threads = options.idle_threads,
-                                .ready_helpers = options.ready_helpers,
-                                .helper_program = std::move(options.helper_program)};
+  ramet::EngineConfig config = {
+      .kvm_device = options.kvm_device,
+      .workers = options.workers,
+      .scratch_directory = options.scratch_directory,
+      .confinement = to_internal(options.confinement),
+      .confinement_required = options.require_confinement,
+      .idle_threads = options.idle_threads,
+      .ready_helpers = options.ready_helpers,
+      .helper_program = std::move(options.helper_program),
+      .pressure = {.min_available_percent = options.pressure.min_available_percent,
+                   .max_some_percent = options.pressure.max_some_percent,
+                   .max_full_percent = options.pressure.max_full_percent}};
   if (options.log) {
     config.log = [log = std::move(options.log)](ramet::LogLevel level, std::string_view line) {
       log(to_public(level), line);

@@ -77,11 +77,16 @@ absl::StatusOr<std::unique_ptr<ExecRequest>> ExecRequest::create(
   return request;
 }
 
-ExecResult to_public(ramet::ExecOutcome outcome) {
+ExecResult to_public(ramet::ExecOutcome outcome, uint64_t max_output_bytes) {
   const bool signalled = outcome.kind == ramet::ExecOutcome::Kind::kSignalled;
+  std::optional<LimitHit> hit;
+  if (outcome.output_limited) {
+    hit = {.which = Limit::kOutput, .allowed = max_output_bytes, .used = outcome.output_bytes};
+  }
   return {.exit_code = signalled ? 128 + outcome.signal : outcome.exit_code,
           .signal = signalled ? outcome.signal : 0,
           .timed_out = outcome.timed_out,
+          .limit_hit = hit,
           .stdout_data = std::move(outcome.stdout_data),
           .stderr_data = std::move(outcome.stderr_data),
           .stdout_truncated = outcome.stdout_truncated,

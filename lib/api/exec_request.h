@@ -26,6 +26,8 @@ class ExecRequest {
   static absl::StatusOr<std::unique_ptr<ExecRequest>> create(ramet::jail::Jail* jail,
                                                              const std::vector<std::string>& argv,
                                                              const ExecOptions& options);
+  // Limits::output_bytes.
+  void limit_output(uint64_t bytes) { spec_.max_output_bytes = bytes; }
   const ramet::ExecSpec& spec() const { return spec_; }
 
  private:
@@ -36,7 +38,8 @@ class ExecRequest {
 // "" root, "name", "UID", "UID:GID".
 absl::StatusOr<ramet::wire::User> parse_user(const std::string& text);
 
-ExecResult to_public(ramet::ExecOutcome outcome);
+// `max_output_bytes` as it was asked for; 0: no limit.
+ExecResult to_public(ramet::ExecOutcome outcome, uint64_t max_output_bytes = 0);
 
 }  // namespace sandbox
 

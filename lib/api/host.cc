@@ -46,6 +46,44 @@ void report_limits(const ramet::HostFacts& facts, HostReport* report) {
        ""});
 }
 
+void report_pressure(const ramet::HostFacts& facts, HostReport* report) {
+  const ramet::PressureFigures& found = facts.pressure;
+  const auto shortage = ramet::shortage_of(found, {});
+  if (shortage) {
+    report->findings.push_back({Finding::Level::kWarning, "forks wait: " + shortage->what,
+                                "end something else on this host"});
+  } else if (found.some && found.full) {
+    report->findings.push_back(
+        {Finding::Level::kOk,
+         absl::StrFormat("memory pressure: in %d.%02d %% of the last 10 s some task waited for "
+                         "memory, in %d.%02d %% all did",
+                         *found.some / 100, *found.some % 100, *found.full / 100,
+                         *found.full % 100),
+         ""});
+  } else {
+    report->findings.push_back(
+        {Finding::Level::kWarning,
+         "this kernel does not tell its memory pressure (PSI): forks are held back by available "
+         "memory alone",
+         "boot it with psi=1"});
+  }
+}
+
+void report_pagemap(const ramet::HostFacts& facts, HostReport* report) {
+  if (!facts.pagemap.ok()) {
+    report->findings.push_back(
+        {Finding::Level::kWarning,
+         "private memory cannot be limited: " + std::string(facts.pagemap.message()), ""});
+    return;
+  }
+  report->findings.push_back(
+      {Finding::Level::kOk,
+       facts.pagemap_scan ? "private memory is counted by PAGEMAP_SCAN"
+                          : "private memory is counted page by page, for want of PAGEMAP_SCAN "
+                            "(Linux 6.7)",
+       ""});
+}
+
 void report_confinement(const ramet::HostFacts& facts, HostReport* report) {
   const auto& confinement = facts.confinement;
   if (!confinement.ok()) {
@@ -113,6 +151,8 @@ HostReport inspect_host(const std::string& kvm_device) {
   }
   report_kvm(facts, &report);
   report_limits(facts, &report);
+  report_pressure(facts, &report);
+  report_pagemap(facts, &report);
   report_confinement(facts, &report);
   return report;
 }

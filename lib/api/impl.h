@@ -31,6 +31,7 @@ class Template::Impl {
 class Sandbox::Impl {
  public:
   std::shared_ptr<Engine> engine;
+  uint64_t max_output_bytes = 0;  // of each command; 0: no limit
   std::unique_ptr<ramet::SandboxMachine> machine;
 };
 

@@ -1,5 +1,7 @@
 #include <ramet/outcome.h>
 
+#include "lib/api/limits.h"
+
 namespace sandbox {
 
 std::string_view state_name(State state) {
@@ -14,6 +16,11 @@ std::string_view state_name(State state) {
       break;
   }
   return "gone";
+}
+
+std::string_view limit_name(Limit limit) {
+  const auto index = static_cast<size_t>(limit);
+  return index < ramet::kLimitKinds.size() ? ramet::name_of(to_internal(limit)) : "unknown";
 }
 
 }  // namespace sandbox

@@ -2,6 +2,7 @@
 
 #include <ramet/reason.h>
 
+#include "lib/api/limits.h"
 #include "lib/instance/reasons.h"
 
 namespace sandbox {
@@ -30,6 +31,8 @@ constexpr Row kRows[] = {
     {Reason::kCallRefused, ramet::reason::kCallRefused},
     {Reason::kConfinementRefused, ramet::reason::kConfinementRefused},
     {Reason::kHelperDied, ramet::reason::kHelperDied},
+    {Reason::kLimitReached, ramet::reason::kLimitReached},
+    {Reason::kHostBusy, ramet::reason::kHostBusy},
 };
 
 }  // namespace
@@ -42,6 +45,15 @@ Reason reason_of(const absl::Status& status) {
     }
   }
   return Reason::kNone;
+}
+
+std::optional<LimitHit> limit_of(const absl::Status& status) {
+  return to_public(ramet::limit_of(status));
+}
+
+std::optional<std::chrono::milliseconds> retry_after(const absl::Status& status) {
+  const auto ms = ramet::retry_after_ms_of(status);
+  return ms ? std::optional(std::chrono::milliseconds(*ms)) : std::nullopt;
 }
 
 std::string_view reason_name(Reason reason) {

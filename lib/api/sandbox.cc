@@ -3,6 +3,7 @@
 #include "lib/api/deadline.h"
 #include "lib/api/exec_request.h"
 #include "lib/api/impl.h"
+#include "lib/api/limits.h"
 #include "lib/fork/fork.h"
 
 namespace sandbox {
@@ -63,9 +64,10 @@ absl::StatusOr<ExecResult> Sandbox::exec(const std::vector<std::string>& argv,
   RAMET_ASSIGN_OR_RETURN(
       const auto request,
       ExecRequest::create(&impl_->engine->impl()->engine->jail(), argv, options));
+  request->limit_output(impl->max_output_bytes);
   const uint64_t start = ramet::monotonic_ns();
   RAMET_ASSIGN_OR_RETURN(auto outcome, impl->machine->exec(request->spec()));
-  ExecResult result = to_public(std::move(outcome));
+  ExecResult result = to_public(std::move(outcome), impl->max_output_bytes);
   result.wall_time = std::chrono::nanoseconds(ramet::monotonic_ns() - start);
   return result;
 }
@@ -105,6 +107,10 @@ Metrics Sandbox::metrics() const {
   const ramet::InstanceMetrics counted = life.metrics();
   return {.clocks = to_clocks(life.times()),
           .vcpu_exits = counted.vcpu_exits,
+          .interrupts = counted.interrupts,
+          .cpu_time = std::chrono::nanoseconds(counted.cpu_ns),
+          .throttled = counted.throttled,
+          .throttled_time = std::chrono::nanoseconds(counted.throttled_ns),
           .vsock_bytes_in = counted.vsock_bytes_in,
           .vsock_bytes_out = counted.vsock_bytes_out,
           .disk_bytes_read = counted.disk_bytes_read,
@@ -119,6 +125,8 @@ std::string Sandbox::hostname() const {
 absl::StatusOr<Sandbox> fork(const Template& from, const ForkOptions& options) {
   auto impl = std::make_shared<Sandbox::Impl>();
   impl->engine = from.engine();
+  impl->max_output_bytes = options.limits.output_bytes;
+  RAMET_ASSIGN_OR_RETURN(const ramet::InstanceLimits limits, to_internal(options.limits));
   RAMET_ASSIGN_OR_RETURN(
       impl->machine,
       ramet::fork_sandbox(
@@ -127,7 +135,8 @@ absl::StatusOr<Sandbox> fork(const Template& from, const ForkOptions& options) {
            .ready_deadline_ns = deadline_after(options.ready_timeout),
            .console = options.console,
            .isolation = options.isolation == Isolation::kProcess ? ramet::Isolation::kHelper
-                                                                 : ramet::Isolation::kInProcess}));
+                                                                 : ramet::Isolation::kInProcess,
+           .limits = limits}));
   return Sandbox(std::move(impl));
 }
 

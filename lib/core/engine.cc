@@ -10,6 +10,7 @@
 #include <absl/strings/str_format.h>
 
 #include "lib/instance/reasons.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/unnamed_file.h"
 #include "vmm/machine/policy_facts.h"
 #include "vmm/memory/mapping.h"
@@ -18,6 +19,8 @@ namespace ramet {
 namespace {
 
 constexpr uint32_t kMaxWorkers = 64;
+constexpr uint32_t kWholePercent = 100;
+constexpr uint64_t kRelieveNs = 200'000'000;
 // Host ports of one machine lie within this many of its offset before another machine's begin; the
 // device wraps.
 constexpr uint32_t kPortsPerMachine = 4096;
@@ -40,6 +43,15 @@ StatusOr<std::shared_ptr<Engine>> Engine::create(EngineConfig config) {
   if (config.workers > kMaxWorkers) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%d workers asked for; at most %d", config.workers, kMaxWorkers));
+  }
+  const PressureLimits& pressure = config.pressure;
+  for (const uint32_t percent :
+       {pressure.min_available_percent, pressure.max_some_percent, pressure.max_full_percent}) {
+    if (percent > kWholePercent) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("a limit of memory pressure of %d percent asked for; at most %d", percent,
+                          kWholePercent));
+    }
   }
   const uint32_t cores = std::max(1U, std::thread::hardware_concurrency());
   const uint32_t workers = config.workers == 0 ? std::min(2U, cores) : config.workers;
@@ -67,6 +79,16 @@ Status Engine::start_threads(uint32_t workers) {
                : jail.status();
   }
   jail_ = *std::move(jail);
+  watch_ = std::make_unique<LimitWatch>(jail_.get());
+  gate_ = std::make_unique<PressureGate>(PressureGate::Options{
+      .source = config_.pressure_source,
+      .limits = config_.pressure,
+      .relieve = [this] { relieve(); },
+      .tell =
+          [this](std::string_view why) {
+            log_.rate_limited_log(LogLevel::kWarning,
+                                  absl::StrCat("forks wait: ", std::string(why)));
+          }});
   RAMET_ASSIGN_OR_RETURN(calls_, WorkerPool::start_unconfined(jail_.get(), "ramet-calls"));
   RAMET_ASSIGN_OR_RETURN(opener_, WorkerPool::start_unconfined(jail_.get(), "ramet-opener"));
   RAMET_ASSIGN_OR_RETURN(pool_, WorkerPool::start(jail_.get(), jail::ThreadKind::kWorker, workers));
@@ -115,8 +137,23 @@ void Engine::tell_refused(const jail::RefusedCall& call, bool allowed) {
       log_.rate_limited_log(LogLevel::kError, "no thread to replace one that was refused a call");
     }
   }
+  if (watch_ != nullptr && !watch_->renew_refused().ok()) {
+    log_.rate_limited_log(LogLevel::kError, "no thread to replace the one that watches limits");
+  }
   log_.rate_limited_log(LogLevel::kError,
                         absl::StrCat(jail::describe(call), allowed ? "; it was let through" : ""));
+}
+
+void Engine::relieve() {
+  jail_->give_up_idle();
+  {
+    const std::lock_guard lock(helpers_mutex_);
+    if (helper_pool_ != nullptr) {
+      helper_pool_->drop_ready();
+    }
+  }
+  // A teardown that takes longer frees what it has later: the caller need not wait for it.
+  reaper_->drain(monotonic_ns() + kRelieveNs).IgnoreError();
 }
 
 StatusOr<UniqueFd> Engine::make_overlay_file(uint64_t size) {
@@ -172,6 +209,7 @@ InstanceHost Engine::instance_host() {
           .workers = pool_.get(),
           .calls = calls_.get(),
           .log = &log_,
+          .watch = watch_.get(),
           .make_overlay_file = [this](uint64_t size) { return make_overlay_file(size); },
           .host_port_offset = next_port_offset()};
 }

@@ -16,8 +16,10 @@
 #include <mutex>
 #include <string>
 
+#include "lib/core/pressure_gate.h"
 #include "lib/helper/helper_machine.h"
 #include "lib/instance/instance.h"
+#include "lib/instance/limit_watch.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
 #include "vmm/io/worker_pool.h"
@@ -36,6 +38,8 @@ struct EngineConfig {
   size_t idle_threads = 32;           // of each kind, kept for the next machine
   uint32_t ready_helpers = 2;         // processes that stand ready once the first was asked for
   std::string helper_program = {};    // empty: the one that the library carries
+  PressureLimits pressure = {};
+  PressureGate::Source pressure_source = {};  // empty: the host's
 };
 
 class Engine {
@@ -57,6 +61,13 @@ class Engine {
   WorkerPool* embedder_calls() { return calls_.get(); }
   LogSink* log() { return &log_; }
   const std::string& scratch_directory() const { return config_.scratch_directory; }
+
+  // Before a fork: waits while the host is short of memory (PressureGate::enter()).
+  Status admit(uint64_t deadline_ns) { return gate_->enter(deadline_ns); }
+  PressureGate& gate() { return *gate_; }
+  // Gives back what the engine can do without: threads that are kept for later, and what is still
+  // being torn down.
+  void relieve();
 
   // A file without a name for what a machine writes to its disk, made in scratch_directory(), or in
   // memory where that is empty. Blocks.
@@ -95,6 +106,8 @@ class Engine {
   std::mutex told_mutex_;
   bool closing_ = false;  // with told_mutex_: the jail may tell of a call while the pools go
   std::unique_ptr<jail::Jail> jail_;
+  std::unique_ptr<PressureGate> gate_;
+  std::unique_ptr<LimitWatch> watch_;  // before the pools: teardowns end what it watches
   std::unique_ptr<WorkerPool> calls_;
   std::unique_ptr<WorkerPool> opener_;
   std::unique_ptr<WorkerPool> pool_;

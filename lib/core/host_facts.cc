@@ -18,6 +18,7 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/policy_facts.h"
+#include "vmm/memory/pagemap.h"
 
 namespace ramet {
 namespace {
@@ -90,6 +91,20 @@ void inspect_confinement(HostFacts* facts) {
   }
 }
 
+// Counts the private memory of a page that was never touched.
+void inspect_pagemap(HostFacts* facts) {
+  const auto pagemap = Pagemap::open();
+  const auto file = create_memfd("ramet-doctor", kPageSize);
+  facts->pagemap = pagemap.ok() ? file.status() : pagemap.status();
+  if (!facts->pagemap.ok()) {
+    return;
+  }
+  const MemoryRegion region = {.start = {0}, .size = kPageSize};
+  const auto memory = GuestMemory::create(file->get(), std::span(&region, 1), MapMode::kPrivate);
+  facts->pagemap = memory.ok() ? (*pagemap)->private_bytes(**memory).status() : memory.status();
+  facts->pagemap_scan = (*pagemap)->can_scan();
+}
+
 }  // namespace
 
 HostFacts inspect_host(const std::string& kvm_device) {
@@ -118,6 +133,8 @@ HostFacts inspect_host(const std::string& kvm_device) {
     facts.tsc_runs = facts.kvm.ok();
   }
   inspect_confinement(&facts);
+  inspect_pagemap(&facts);
+  facts.pressure = HostPressure().read();
   return facts;
 }
 

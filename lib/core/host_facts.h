@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "lib/core/pressure.h"
 #include "vmm/base/status.h"
 #include "vmm/jail/jail.h"
 
@@ -32,6 +33,10 @@ struct HostFacts {
   uint64_t memory_bytes = 0;
   uint64_t available_memory_bytes = 0;
   uint32_t cores = 0;
+  PressureFigures pressure;
+  // Whether private memory can be counted, and by a scan of the kernel's.
+  Status pagemap;
+  bool pagemap_scan = false;
   // What the jail of a new engine says; its error where not even that can be had.
   StatusOr<jail::JailReport> confinement = absl::UnknownError("not tried");
   std::array<jail::Policy, jail::kThreadKinds.size()> policies;  // by ThreadKind

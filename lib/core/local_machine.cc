@@ -15,6 +15,7 @@ class LocalPorts final : public GuestPorts {
     RAMET_ASSIGN_OR_RETURN(auto stream, vsock_.start_connect(guest_port));
     return std::make_unique<VsockByteStream>(std::move(stream));
   }
+  uint64_t max_connections() const override { return vsock_.max_connections(); }
   void shutdown_all(const Status& reason) override { vsock_.shutdown_all(reason); }
 
  private:

@@ -32,6 +32,11 @@ StatusOr<ExecOutcome> SandboxMachine::exec(const ExecSpec& spec) {
   RAMET_RETURN_IF_ERROR(engine_->check_process());
   RAMET_RETURN_IF_ERROR(life_->check_running("run a command"));
   auto stream = ports_->connect(wire::kAgentPort);
+  // Without a reason it is the device's, not the sandbox's end.
+  if (absl::IsResourceExhausted(stream.status()) && reason_of(stream.status()).empty()) {
+    const uint64_t most = ports_->max_connections();
+    return limit_status({LimitKind::kConnections, most, most + 1});
+  }
   if (!stream.ok()) {
     return judge(stream.status());
   }

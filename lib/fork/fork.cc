@@ -1,20 +1,22 @@
 #include "lib/fork/fork.h"
 
 #include "lib/core/local_machine.h"
+#include "lib/core/pressure_gate.h"
 #include "lib/fork/identity.h"
 #include "vmm/base/clock.h"
 
 namespace ramet {
 
-StatusOr<std::unique_ptr<Instance>> restore_instance(
-    Engine* engine, const TemplateData& from, const GenerationId& generation,
-    std::function<void(std::string_view)> console) {
+StatusOr<std::unique_ptr<Instance>> restore_instance(Engine* engine, const TemplateData& from,
+                                                     const GenerationId& generation,
+                                                     InstanceOptions options) {
+  options.disks = from.disks;
   RAMET_ASSIGN_OR_RETURN(
       auto memory,
       GuestMemory::create(from.memory->fd(), from.state.machine.regions, MapMode::kPrivate));
   RAMET_ASSIGN_OR_RETURN(auto instance,
                          Instance::restore(engine->instance_host(), std::move(memory), from.state,
-                                           {.disks = from.disks, .console = std::move(console)}));
+                                           std::move(options)));
   RAMET_RETURN_IF_ERROR(instance->change_generation(generation));
   return instance;
 }
@@ -29,9 +31,12 @@ StatusOr<std::unique_ptr<ForkedMachine>> fork_machine(Engine* engine, const Temp
                                               .disks = &from.disks,
                                               .generation = generation,
                                               .console = spec.console,
+                                              .limits = spec.limits,
                                               .deadline_ns = spec.ready_deadline_ns});
   }
-  RAMET_ASSIGN_OR_RETURN(auto instance, restore_instance(engine, from, generation, spec.console));
+  RAMET_ASSIGN_OR_RETURN(
+      auto instance,
+      restore_instance(engine, from, generation, {.console = spec.console, .limits = spec.limits}));
   return std::make_unique<LocalMachine>(std::move(instance));
 }
 
@@ -46,8 +51,14 @@ StatusOr<std::unique_ptr<SandboxMachine>> fork_sandbox(std::shared_ptr<Engine> e
   }
   RAMET_RETURN_IF_ERROR(check_hostname(hostname));
   RAMET_ASSIGN_OR_RETURN(const wire::Reseed reseed, make_reseed(hostname));
-  auto forked = fork_machine(engine.get(), from, reseed.generation, spec);
-  RAMET_RETURN_IF_ERROR(annotate(forked.status(), "fork"));
+  RAMET_RETURN_IF_ERROR(annotate(engine->admit(spec.ready_deadline_ns), "fork"));
+  const auto make = [&] { return fork_machine(engine.get(), from, reseed.generation, spec); };
+  auto forked = make();
+  if (is_want(forked.status())) {
+    engine->relieve();
+    forked = make();
+  }
+  RAMET_RETURN_IF_ERROR(annotate(as_busy(forked.status()), "fork"));
   times.shell_ready = monotonic_ns();
   auto machine = std::make_unique<SandboxMachine>(std::move(engine), *std::move(forked),
                                                   std::move(hostname), times);

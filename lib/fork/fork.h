@@ -29,6 +29,7 @@ struct ForkSpec {
   uint64_t ready_deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
   std::function<void(std::string_view)> console = {};
   Isolation isolation = Isolation::kInProcess;
+  InstanceLimits limits = {};
 };
 
 StatusOr<std::unique_ptr<SandboxMachine>> fork_sandbox(std::shared_ptr<Engine> engine,
@@ -41,10 +42,11 @@ StatusOr<std::unique_ptr<ForkedMachine>> fork_machine(Engine* engine, const Temp
                                                       const ForkSpec& spec);
 
 // The steps of it, for tests and benches of machines without an agent: memory mapped copy-on-write,
-// machine and devices restored, generation id changed; not yet running.
+// machine and devices restored, generation id changed; not yet running. The disks of `options` are
+// filled in.
 StatusOr<std::unique_ptr<Instance>> restore_instance(Engine* engine, const TemplateData& from,
                                                      const GenerationId& generation,
-                                                     std::function<void(std::string_view)> console);
+                                                     InstanceOptions options);
 
 }  // namespace ramet
 

@@ -8,6 +8,7 @@
 
 #include <absl/strings/str_format.h>
 
+#include "devices/vsock/muxer.h"
 #include "lib/helper/wire/plan.h"
 #include "lib/instance/reasons.h"
 #include "vmm/base/clock.h"
@@ -54,8 +55,11 @@ StatusOr<UniqueFd> plan_file(const HelperFork& what) {
 
 class HelperMachine::Ports final : public GuestPorts {
  public:
-  Ports(std::shared_ptr<HelperProcess> process, std::shared_ptr<StreamGroup> streams)
-      : process_(std::move(process)), streams_(std::move(streams)) {}
+  Ports(std::shared_ptr<HelperProcess> process, std::shared_ptr<StreamGroup> streams,
+        uint64_t max_connections)
+      : process_(std::move(process)),
+        streams_(std::move(streams)),
+        max_connections_(max_connections) {}
 
   StatusOr<std::unique_ptr<ByteStream>> connect(uint32_t guest_port) override {
     RAMET_RETURN_IF_ERROR(streams_->ended());
@@ -65,25 +69,30 @@ class HelperMachine::Ports final : public GuestPorts {
     RAMET_ASSIGN_OR_RETURN(auto stream, SocketStream::create(std::move(ends[0]), streams_));
     return std::unique_ptr<ByteStream>(std::move(stream));
   }
+  uint64_t max_connections() const override { return max_connections_; }
   void shutdown_all(const Status& reason) override { streams_->end(reason); }
 
  private:
   const std::shared_ptr<HelperProcess> process_;
   const std::shared_ptr<StreamGroup> streams_;
+  const uint64_t max_connections_;
 };
 
-HelperMachine::HelperMachine(const HelperHost& host, std::shared_ptr<HelperProcess> process)
+HelperMachine::HelperMachine(const HelperHost& host, std::shared_ptr<HelperProcess> process,
+                             const InstanceLimits& limits)
     : host_(host),
       process_(std::move(process)),
       streams_(std::make_shared<StreamGroup>()),
-      ports_(std::make_shared<Ports>(process_, streams_)) {}
+      ports_(std::make_shared<Ports>(
+          process_, streams_,
+          limits.connections == 0 ? vsock::kMaxConnections : limits.connections)) {}
 
 HelperMachine::~HelperMachine() { stop(); }
 
 StatusOr<std::unique_ptr<ForkedMachine>> HelperMachine::fork(const HelperHost& host,
                                                              HelperFork what) {
   RAMET_ASSIGN_OR_RETURN(auto process, host.pool->take(what.deadline_ns));
-  std::unique_ptr<HelperMachine> self(new HelperMachine(host, std::move(process)));
+  std::unique_ptr<HelperMachine> self(new HelperMachine(host, std::move(process), what.limits));
   RAMET_RETURN_IF_ERROR(annotate(self->begin(std::move(what)), "fork into a helper process"));
   return std::unique_ptr<ForkedMachine>(std::move(self));
 }
@@ -117,7 +126,8 @@ Status HelperMachine::begin(HelperFork what) {
   RAMET_ASSIGN_OR_RETURN(events_id_, host_.events->add(process_->take_events(), link_));
   return process_->request(Fork{.generation = what.generation,
                                 .host_port_offset = host_.host_port_offset,
-                                .wants_console = static_cast<bool>(what.console)},
+                                .wants_console = static_cast<bool>(what.console),
+                                .limits = what.limits},
                            answer_deadline(), files);
 }
 

@@ -41,6 +41,7 @@ struct HelperFork {
   const Disks* disks = nullptr;
   GenerationId generation = {};
   std::function<void(std::string_view)> console = {};
+  InstanceLimits limits = {};
   uint64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
 };
 
@@ -60,7 +61,8 @@ class HelperMachine final : public ForkedMachine {
  private:
   class Ports;
 
-  HelperMachine(const HelperHost& host, std::shared_ptr<HelperProcess> process);
+  HelperMachine(const HelperHost& host, std::shared_ptr<HelperProcess> process,
+                const InstanceLimits& limits);
   Status begin(HelperFork what);
   // A helper that did not answer has no further say.
   Status judge(Status status);

@@ -13,8 +13,8 @@ constexpr int kEndsWithin =
 // The reasons that the machine of a helper can end for; what else it says is a lie.
 Status checked_reason(const Status& why) {
   const std::string reason = reason_of(why);
-  const bool known =
-      reason == reason::kGuestDied || reason == reason::kCallRefused || reason.empty();
+  const bool known = reason == reason::kGuestDied || reason == reason::kCallRefused ||
+                     reason == reason::kLimitReached || reason.empty();
   return known ? why
                : with_reason(absl::DataLossError("a helper process ended with a reason that it "
                                                  "cannot have"),

@@ -113,6 +113,12 @@ StatusOr<std::unique_ptr<HelperProcess>> HelperPool::take(uint64_t deadline_ns) 
   }
 }
 
+void HelperPool::drop_ready() {
+  std::deque<std::unique_ptr<HelperProcess>> dropped;  // go after the lock
+  const std::lock_guard lock(mutex_);
+  dropped.swap(ready_);
+}
+
 Status HelperPool::fill(uint64_t deadline_ns) {
   std::unique_lock lock(mutex_);
   while (ready_.size() < options_.ready) {

@@ -42,6 +42,8 @@ class HelperPool {
   // 0 = none); what spawn() and the helper said.
   StatusOr<std::unique_ptr<HelperProcess>> take(uint64_t deadline_ns);
 
+  // Gives up those that stand ready: the host is short of something. They come again at need.
+  void drop_ready();
   // Waits until as many stand ready as shall. DeadlineExceeded, or why the last one failed.
   Status fill(uint64_t deadline_ns);
 

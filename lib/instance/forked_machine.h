@@ -24,6 +24,8 @@ class GuestPorts {
   // Begins a conversation with a port of the guest, without waiting for the guest: it takes bytes
   // at once, also before the guest runs.
   virtual StatusOr<std::unique_ptr<ByteStream>> connect(uint32_t guest_port) = 0;
+  // The most conversations at once.
+  virtual uint64_t max_connections() const = 0;
   // The machine is dead or being killed: every conversation, also one that waits, and every later
   // connect() fails with `reason`. The first call's reason stays. Never blocks.
   virtual void shutdown_all(const Status& reason) = 0;

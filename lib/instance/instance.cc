@@ -30,6 +30,7 @@ Instance::Instance(const InstanceHost& host, std::unique_ptr<Machine> machine,
     : host_(host),
       machine_(std::move(machine)),
       disks_(std::move(options.disks)),
+      limits_(options.limits),
       executor_(host_.workers, machine_->tenant()),
       console_(host_.calls, std::move(options.console)),
       generation_(&machine_->memory(), GuestAddr{x86::kVmGenIdGuidAddress},
@@ -55,6 +56,7 @@ StatusOr<std::unique_ptr<Instance>> Instance::create(const InstanceHost& host,
   RAMET_RETURN_IF_ERROR(self->add_disks(nullptr));
   RAMET_RETURN_IF_ERROR(self->add_vsock(nullptr));
   RAMET_RETURN_IF_ERROR(self->fill_empty_slots());
+  RAMET_RETURN_IF_ERROR(self->begin_limits());
   return self;
 }
 
@@ -70,10 +72,28 @@ StatusOr<std::unique_ptr<Instance>> Instance::restore(const InstanceHost& host,
   RAMET_RETURN_IF_ERROR(self->add_vsock(&state));
   RAMET_RETURN_IF_ERROR(self->fill_empty_slots());
   self->devices_quiet_ = true;
+  RAMET_RETURN_IF_ERROR(self->begin_limits());
   return self;
 }
 
-Instance::~Instance() { machine_->stop(); }
+Instance::~Instance() {
+  if (watch_id_ != 0) {
+    host_.watch->remove(watch_id_);
+  }
+  machine_->stop();
+}
+
+Status Instance::begin_limits() {
+  machine_->set_rates(limits_.rates);
+  if (!limits_.watched()) {
+    return Status();
+  }
+  if (host_.watch == nullptr) {
+    return absl::FailedPreconditionError("limits of time and memory, and nobody to watch them");
+  }
+  RAMET_ASSIGN_OR_RETURN(watch_id_, host_.watch->add(this, limits_, machine_->vcpus()));
+  return Status();
+}
 
 Status Instance::add_bus_devices(const SerialState* serial) {
   IrqLine* line = &machine_->irq(x86::kSerialGsi);
@@ -94,13 +114,23 @@ Status Instance::add_disks(const InstanceState* state) {
         add_disk(kRootSlot, std::make_unique<block::FileBackend>(disks_.root), state));
   }
   if (disks_.scratch != nullptr) {
-    auto scratch = std::make_unique<block::CowBackend>(
-        disks_.scratch, block::OverlayOptions{.make_file = host_.make_overlay_file,
-                                              .max_bytes = disks_.scratch->size_bytes()});
+    block::OverlayOptions overlay = {.make_file = host_.make_overlay_file,
+                                     .max_bytes = disks_.scratch->size_bytes()};
+    if (limits_.disk_bytes != 0 && limits_.disk_bytes < overlay.max_bytes) {
+      overlay.max_bytes = limits_.disk_bytes;
+      overlay.on_full = [this](uint64_t wanted) { on_disk_full(wanted); };
+    }
+    auto scratch = std::make_unique<block::CowBackend>(disks_.scratch, std::move(overlay));
     scratch_ = scratch.get();
     RAMET_RETURN_IF_ERROR(add_disk(kScratchSlot, std::move(scratch), state));
   }
   return Status();
+}
+
+void Instance::on_disk_full(uint64_t wanted) {
+  if (limits_.disk_full_ends) {
+    machine_->request_end_soon(limit_end({LimitKind::kDiskOverlay, limits_.disk_bytes, wanted}));
+  }
 }
 
 Status Instance::add_disk(uint32_t slot, std::unique_ptr<block::Backend> backend,
@@ -120,7 +150,8 @@ Status Instance::add_disk(uint32_t slot, std::unique_ptr<block::Backend> backend
 }
 
 Status Instance::add_vsock(const InstanceState* state) {
-  const VsockOptions options = {.host_port_offset = host_.host_port_offset};
+  const VsockOptions options = {.host_port_offset = host_.host_port_offset,
+                                .max_connections = limits_.connections};
   std::unique_ptr<Vsock> device;
   if (state == nullptr) {
     device = Vsock::create(options);
@@ -202,6 +233,9 @@ Status Instance::describe_end(const MachineEnd& end) const {
   if (end.reason == EndReason::kRefusedCall) {
     return with_reason(absl::DataLossError(end.detail), reason::kCallRefused);
   }
+  if (end.limit) {
+    return limit_status(*end.limit);
+  }
   if (end.reason == EndReason::kHostError) {
     return absl::InternalError("the machine stopped: " + end.detail);
   }
@@ -211,16 +245,23 @@ Status Instance::describe_end(const MachineEnd& end) const {
 void Instance::on_end(std::function<void(const Status&)> function) {
   machine_->on_end([this, function = std::move(function)](const MachineEnd& end) {
     const Status status = describe_end(end);
-    // The listener first: whoever is woken by a broken stream finds the reason already there.
+    VsockHost streams = vsock();
+    // The listener first: whoever is woken by a broken stream finds the reason already there. It
+    // may have given this instance away: on the caller's thread nobody waits for its return.
     function(status);
-    vsock().shutdown_all(status);
+    streams.shutdown_all(status);
   });
 }
 
 InstanceMetrics Instance::metrics() const {
   InstanceMetrics metrics;
-  metrics.vcpu_exits = machine_->exits();
+  const MachineUse use = machine_->use();
+  metrics.vcpu_exits = use.exits;
   metrics.first_exit_ns = machine_->first_exit_ns();
+  metrics.interrupts = use.interrupts;
+  metrics.cpu_ns = use.cpu_ns;
+  metrics.throttled = use.waits;
+  metrics.throttled_ns = use.waited_ns;
   const VsockMetrics vsock = vsock_->host().metrics();
   metrics.vsock_bytes_in = vsock.tx_bytes;
   metrics.vsock_bytes_out = vsock.rx_bytes;

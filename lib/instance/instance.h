@@ -22,6 +22,8 @@
 #include "devices/vsock/device.h"
 #include "lib/instance/console.h"
 #include "lib/instance/instance_state.h"
+#include "lib/instance/limit_watch.h"
+#include "lib/instance/limits.h"
 #include "lib/instance/machine_executor.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/io/worker_pool.h"
@@ -35,6 +37,7 @@ struct InstanceHost {
   WorkerPool* workers = nullptr;  // for what may block
   WorkerPool* calls = nullptr;    // for a console's listener; one thread
   LogSink* log = nullptr;
+  LimitWatch* watch = nullptr;  // without, limits of time and memory are refused
   // A file of `size` bytes for what the guest writes to its scratch disk. Blocks.
   std::function<StatusOr<UniqueFd>(uint64_t size)> make_overlay_file = {};
   uint32_t host_port_offset = 0;  // different for each instance: where its vsock's host ports begin
@@ -47,12 +50,17 @@ struct Disks {
 };
 
 struct InstanceOptions {
-  Disks disks;
+  Disks disks = {};
   std::function<void(std::string_view)> console = {};
+  InstanceLimits limits = {};
 };
 
 struct InstanceMetrics {
   uint64_t vcpu_exits = 0;
+  uint64_t interrupts = 0;
+  uint64_t cpu_ns = 0;
+  uint64_t throttled = 0;  // how often a vCPU was made to wait
+  uint64_t throttled_ns = 0;
   uint64_t vsock_bytes_in = 0;
   uint64_t vsock_bytes_out = 0;
   uint64_t disk_bytes_read = 0;
@@ -63,7 +71,7 @@ struct InstanceMetrics {
   friend bool operator==(const InstanceMetrics&, const InstanceMetrics&) = default;
 };
 
-class Instance {
+class Instance : private WatchedMachine {
  public:
   // A fresh machine, paused, its memory as given.
   static StatusOr<std::unique_ptr<Instance>> create(const InstanceHost& host,
@@ -74,7 +82,7 @@ class Instance {
                                                      std::unique_ptr<GuestMemory> memory,
                                                      const InstanceState& state,
                                                      InstanceOptions options);
-  ~Instance();
+  ~Instance() override;
 
   Machine& machine() { return *machine_; }
   VsockHost vsock() const { return vsock_->host(); }
@@ -109,11 +117,25 @@ class Instance {
                        const InstanceState* state);
   Status fill_empty_slots();
   Status describe_end(const MachineEnd& end) const;
+  Status begin_limits();
+  // With the disk's lock held.
+  void on_disk_full(uint64_t wanted);
+
+  // WatchedMachine, on the watch's thread:
+  StatusOr<uint64_t> cpu_ns() override { return machine_->cpu_ns(); }
+  StatusOr<uint64_t> private_bytes(const Pagemap& pagemap) override {
+    return pagemap.private_bytes(machine_->memory());
+  }
+  void count_cpu(uint64_t more_ns) override { machine_->count_cpu(more_ns); }
+  void end(const MachineEnd& end) override { machine_->request_end(end); }
+  std::shared_ptr<jail::Tenant> tenant() override { return machine_->tenant(); }
 
   const InstanceHost host_;
   const std::unique_ptr<Machine>
       machine_;  // before the devices: they use its memory and interrupt lines
   const Disks disks_;
+  const InstanceLimits limits_;
+  uint64_t watch_id_ = 0;  // 0: nobody watches
   MachineExecutor executor_;
   Console console_;
   const VmGenId generation_;

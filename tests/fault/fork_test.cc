@@ -40,6 +40,26 @@ TEST_CASE(
   check_fork_works();
 }
 
+TEST_CASE("whichever clock or count of memory a fork's limits need fails, it is a Status") {
+  RAMET_NEED_GUEST();
+  RAMET_REQUIRE_OK(shared_template());
+  sandbox::ForkOptions limited = options();
+  limited.limits.cpu_time = std::chrono::hours(1);
+  limited.limits.private_memory_bytes = uint64_t{1} << 30;
+  // What the engine makes once and keeps is made here.
+  RAMET_REQUIRE_OK(sandbox::fork(*shared_template(), limited));
+  for (const Call call : {Call::kClock, Call::kThreadCreate}) {
+    const uint64_t failed = run_sweep(
+        {.name = "fork with limits, call kind " + std::to_string(static_cast<int>(call)),
+         .call = call,
+         .last = 3,
+         .engine = shared_template()->engine()},
+        {.operation = [&] { return sandbox::fork(*shared_template(), limited).status(); }});
+    CHECK(failed > 0);
+  }
+  check_fork_works();
+}
+
 TEST_CASE("whichever system call fails while a sandbox is killed, its teardown ends") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());

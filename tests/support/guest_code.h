@@ -55,6 +55,7 @@ enum class Program : uint8_t {
   kTimer,
   kSipi,
   kClock,
+  kDirty,
   kAp,
 };
 

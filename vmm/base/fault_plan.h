@@ -47,6 +47,7 @@ enum class Call : uint8_t {
   kSocket,
   kGetrandom,
   kSeccomp,
+  kClock,
 };
 
 class FaultPlan {

@@ -1,6 +1,7 @@
 #include "vmm/base/thread.h"
 
 #include <csignal>
+#include <ctime>
 
 #include <absl/strings/str_format.h>
 
@@ -78,6 +79,21 @@ Status Thread::signal(int signal) const {
   }
   const int error = pthread_kill(handle_, signal);
   return error == 0 ? Status() : errno_status(error, "pthread_kill");
+}
+
+StatusOr<uint64_t> Thread::cpu_ns() const {
+  if (!started_) {
+    return absl::FailedPreconditionError("the clock of a thread that was joined");
+  }
+  clockid_t clock = {};
+  if (const int error = pthread_getcpuclockid(handle_, &clock); error != 0) {
+    return errno_status(error, "pthread_getcpuclockid");
+  }
+  timespec used = {};
+  const sys::Result read = sys::invoke(sys::Call::kClock, sys::OnEintr::kRetry,
+                                       [&] { return ::clock_gettime(clock, &used); });
+  RAMET_RETURN_IF_ERROR(read.status("read a thread's clock"));
+  return static_cast<uint64_t>(used.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(used.tv_nsec);
 }
 
 }  // namespace ramet

@@ -34,6 +34,9 @@ class Thread {
   void join();
   // Sends `signal` to this thread (tgkill by way of pthread_kill). Legal until join() has returned.
   Status signal(int signal) const;
+  // What it has used of processors since it began, guest code included, in nanoseconds. Legal until
+  // join() has returned.
+  StatusOr<uint64_t> cpu_ns() const;
 
  private:
   Thread(const std::string& name, std::function<void()> body)

@@ -44,6 +44,7 @@ class Jail::Cell {
   void start(Body body);
   void wait_done();
   Status signal(int signal) const { return thread_->signal(signal); }
+  StatusOr<uint64_t> cpu_ns() const { return thread_->cpu_ns(); }
 
   std::optional<ThreadKind> kind() const { return kind_; }
   const std::shared_ptr<TenantSlot>& slot() const { return slot_; }
@@ -218,6 +219,19 @@ size_t Jail::idle() const {
   return count;
 }
 
+size_t Jail::give_up_idle() {
+  std::array<Cells, kKinds> ending;
+  {
+    const std::lock_guard lock(mutex_);
+    ending.swap(idle_);
+  }
+  size_t count = 0;
+  for (const Cells& cells : ending) {
+    count += cells.size();
+  }
+  return count;
+}
+
 StatusOr<std::unique_ptr<JailedThread>> Jail::run(ThreadKind kind, Body body) {
   std::unique_ptr<Cell> cell = take_idle(kind);
   while (cell == nullptr) {
@@ -343,6 +357,13 @@ Status JailedThread::signal(int signal) const {
     return absl::FailedPreconditionError("signal to a thread that was joined");
   }
   return cell_->signal(signal);
+}
+
+StatusOr<uint64_t> JailedThread::cpu_ns() const {
+  if (cell_ == nullptr) {
+    return absl::FailedPreconditionError("the clock of a thread that was joined");
+  }
+  return cell_->cpu_ns();
 }
 
 bool JailedThread::was_refused() const { return cell_ != nullptr && cell_->slot()->was_refused(); }

@@ -80,6 +80,8 @@ class Jail {
   std::vector<uint64_t> row_uses(ThreadKind kind) const;
   // Threads that wait for a body.
   size_t idle() const;
+  // Ends those, for what they hold; says how many they were.
+  size_t give_up_idle();
 
  private:
   friend class JailedThread;
@@ -128,6 +130,9 @@ class JailedThread {
   void join();
   // Sends `signal` to the thread. Legal until join() was called.
   Status signal(int signal) const;
+  // What the thread has used of processors, other bodies before included. Legal until join() was
+  // called.
+  StatusOr<uint64_t> cpu_ns() const;
   // True once a call of this thread was refused.
   bool was_refused() const;
 

@@ -79,7 +79,11 @@ Policy common_rows(const PolicyFacts& facts) {
        Seen::kElsewhere},
       {"gettid", {}, "", "pthread_kill of the thread itself, a failed assertion", Seen::kElsewhere},
       {"getpid", {}, "", "pthread_kill, a failed assertion", Seen::kElsewhere},
-      {"clock_gettime", {}, "", "hosts whose clock the vDSO cannot read", Seen::kElsewhere},
+      {"clock_gettime",
+       {},
+       "",
+       "Thread::cpu_ns; hosts whose clock the vDSO cannot read",
+       Seen::kElsewhere},
       {"rt_sigreturn", {}, "", "an embedder's handler of SIGSEGV and its like", Seen::kElsewhere},
       {"restart_syscall", {}, "", "futex waits with a time, after SIGSTOP", Seen::kElsewhere},
   };
@@ -193,6 +197,8 @@ Policy own_rows(ThreadKind kind) {
       return events_rows();
     case ThreadKind::kHelper:
       return helper_rows();
+    case ThreadKind::kWatch:
+      return {{"preadv", {}, "", "Pagemap, on hosts before Linux 6.7", Seen::kElsewhere}};
     case ThreadKind::kStdin:
       break;
   }
@@ -223,6 +229,8 @@ std::string_view name_of(ThreadKind kind) {
       return "events";
     case ThreadKind::kHelper:
       return "helper";
+    case ThreadKind::kWatch:
+      return "limits";
     case ThreadKind::kStdin:
       break;
   }
@@ -238,9 +246,12 @@ Policy policy_of(ThreadKind kind, const PolicyFacts& facts) {
     rows = ioctl_rows(facts.worker_ioctls);
   } else if (kind == ThreadKind::kHelper) {
     rows = ioctl_rows(facts.helper_ioctls);
+  } else if (kind == ThreadKind::kWatch) {
+    rows = ioctl_rows(facts.watch_ioctls);
   }
   append(own_rows(kind), &rows);
-  if (facts.in_helper && (kind == ThreadKind::kVcpu || kind == ThreadKind::kWorker)) {
+  if (facts.in_helper &&
+      (kind == ThreadKind::kVcpu || kind == ThreadKind::kWorker || kind == ThreadKind::kWatch)) {
     append(wake_rows(), &rows);
   }
   append(common_rows(facts), &rows);

@@ -23,12 +23,13 @@ enum class ThreadKind : uint8_t {
   kWorker,  // does the disks' work
   kReaper,  // tears machines down
   kStdin,   // reads an embedder's descriptor for a command's standard input
+  kWatch,   // looks at what machines with limits use
   kEvents,  // hears what helper processes say
   kHelper,  // the first thread of a helper process
 };
-inline constexpr std::array kThreadKinds = {ThreadKind::kVcpu,   ThreadKind::kWorker,
-                                            ThreadKind::kReaper, ThreadKind::kStdin,
-                                            ThreadKind::kEvents, ThreadKind::kHelper};
+inline constexpr std::array kThreadKinds = {
+    ThreadKind::kVcpu,  ThreadKind::kWorker, ThreadKind::kReaper, ThreadKind::kStdin,
+    ThreadKind::kWatch, ThreadKind::kEvents, ThreadKind::kHelper};
 std::string_view name_of(ThreadKind kind);
 
 // (argument & mask) == value. The kernel reads an int from the low half of an argument; rows match
@@ -67,6 +68,7 @@ struct PolicyFacts {
   int kick_signal = 0;  // what gets a vCPU thread out of KVM_RUN
   std::span<const IoctlRow> vcpu_ioctls = {};
   std::span<const IoctlRow> worker_ioctls = {};
+  std::span<const IoctlRow> watch_ioctls = {};
   std::span<const IoctlRow> helper_ioctls = {};
   // In a helper process threads tell the first one of what has happened.
   bool in_helper = false;

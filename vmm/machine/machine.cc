@@ -125,8 +125,27 @@ Machine::~Machine() {
 
 void Machine::MsiPath::signal_msi(const x86::MsiMessage& message) {
   if (Status sent = machine_.vm_->signal_msi(message); !sent.ok()) {
-    machine_.vcpus_.front()->request_end(
+    machine_.request_end_soon(
         {EndReason::kHostError, absl::StrCat("an interrupt was lost: ", sent.ToString())});
+  }
+  sent_.fetch_add(1, std::memory_order_relaxed);
+  if (!machine_.governor_.counts_interrupts()) {
+    return;
+  }
+  if (const auto hit = machine_.governor_.count_interrupt(monotonic_ns())) {
+    machine_.request_end_soon(limit_end(*hit));
+  }
+}
+
+void Machine::count_cpu(uint64_t cpu_ns) {
+  const Governor::CpuAnswer answer = governor_.count_cpu(cpu_ns, monotonic_ns());
+  if (answer.hit) {
+    return request_end(limit_end(*answer.hit));
+  }
+  for (const auto& vcpu : vcpus_) {
+    if (answer.wait) {
+      vcpu->look_at_governor();
+    }
   }
 }
 
@@ -167,10 +186,11 @@ Status Machine::check_cpuid(const Vcpu& vcpu, std::span<const x86::CpuidEntry> a
 
 Status Machine::start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus) {
   for (auto& vcpu : vcpus) {
-    RAMET_ASSIGN_OR_RETURN(auto thread,
-                           VcpuThread::start(std::move(vcpu), handler_,
-                                             [this](const MachineEnd& end) { request_end(end); },
-                                             {.jail = host_.jail, .tenant = tenant_}));
+    RAMET_ASSIGN_OR_RETURN(
+        auto thread,
+        VcpuThread::start(std::move(vcpu), handler_,
+                          [this](const MachineEnd& end) { request_end(end); },
+                          {.jail = host_.jail, .tenant = tenant_, .governor = &governor_}));
     vcpus_.push_back(std::move(thread));
   }
   return Status();
@@ -322,6 +342,25 @@ uint64_t Machine::exits() const {
     total += vcpu->exits();
   }
   return total;
+}
+
+StatusOr<uint64_t> Machine::cpu_ns() const {
+  uint64_t total = 0;
+  for (const auto& vcpu : vcpus_) {
+    RAMET_ASSIGN_OR_RETURN(const uint64_t used, vcpu->cpu_ns());
+    total += used;
+  }
+  return total;
+}
+
+MachineUse Machine::use() const {
+  MachineUse use = {
+      .exits = exits(), .interrupts = msi_path_.sent(), .cpu_ns = cpu_ns().value_or(0)};
+  for (const auto& vcpu : vcpus_) {
+    use.waits += vcpu->waits();
+    use.waited_ns += vcpu->waited_ns();
+  }
+  return use;
 }
 
 }  // namespace ramet

@@ -9,6 +9,7 @@
 #define RAMET_VMM_MACHINE_MACHINE_H_
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -26,6 +27,8 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/vm.h"
 #include "vmm/machine/exit_handler.h"
+#include "vmm/machine/governor.h"
+#include "vmm/machine/limit.h"
 #include "vmm/machine/machine_end.h"
 #include "vmm/machine/machine_state.h"
 #include "vmm/machine/vcpu_thread.h"
@@ -39,6 +42,15 @@ struct MachineTimes {
   uint64_t memory_slots_ns = 0;
   uint64_t vcpus_ns = 0;
   uint64_t restore_ns = 0;
+};
+
+// What a machine did since it was made.
+struct MachineUse {
+  uint64_t exits = 0;
+  uint64_t interrupts = 0;  // that its devices sent
+  uint64_t cpu_ns = 0;      // of all its vCPU threads
+  uint64_t waits = 0;       // of vCPUs that a rate held back
+  uint64_t waited_ns = 0;   // all of them together
 };
 
 class Machine {
@@ -71,6 +83,13 @@ class Machine {
   // The interrupt line of pin `gsi` < x86::kIoApicPins. Lives as long as the machine.
   IrqLine& irq(uint32_t gsi) { return lines_.at(gsi); }
 
+  // Before the first resume(). A rate that ends the machine ends it with EndReason::kLimit; that of
+  // processor time is for who calls count_cpu().
+  void set_rates(const RateLimits& rates) { governor_.set_limits(rates); }
+  // The vCPU threads used so much more: they are made to wait, or the machine ends. From any thread
+  // but a vCPU's.
+  void count_cpu(uint64_t cpu_ns);
+
   // Points vCPU 0 at a kernel's entry.
   Status set_entry(const x86::EntryState& entry);
   // Who answers for what confined threads do for this machine: a call that is refused to one of
@@ -88,8 +107,11 @@ class Machine {
   // Ends the machine with this reason without waiting; for devices, on a vCPU thread (power off,
   // reset).
   void request_end(const MachineEnd& end);
-  // The same, for the machine's owner: its on_end() listeners are dropped, not called. Never
-  // blocks.
+  // The same, but on vCPU 0's thread and a moment later: for callers that hold locks which on_end()
+  // listeners may want. Never blocks.
+  void request_end_soon(const MachineEnd& end) { vcpus_.front()->request_end(end); }
+  // The same as request_end(), for the machine's owner: its on_end() listeners are dropped, not
+  // called. Never blocks.
   void abandon(const MachineEnd& end);
 
   // While paused.
@@ -108,6 +130,9 @@ class Machine {
   // The earliest first_exit_ns() of the vCPUs; 0 before it.
   uint64_t first_exit_ns() const;
   uint64_t exits() const;
+  MachineUse use() const;
+  // Of all its vCPU threads so far. Fails only where the host's clocks do.
+  StatusOr<uint64_t> cpu_ns() const;
   const MachineTimes& times() const { return times_; }
   // CPUID feature bits that KVM set although the policy masks them; empty on hardware KVM.
   const std::string& returned_cpuid_bits() const { return returned_cpuid_bits_; }
@@ -122,14 +147,16 @@ class Machine {
 
   // From the IOAPIC to KVM. An interrupt that KVM does not take ends the machine: the guest would
   // wait for it for ever. It ends on vCPU 0's thread, for devices raise interrupts with their locks
-  // held.
+  // held; and one too many makes the vCPUs wait before they enter the guest again, never who sends.
   class MsiPath : public x86::MsiSink {
    public:
     explicit MsiPath(Machine* machine) : machine_(*machine) {}
     void signal_msi(const x86::MsiMessage& message) override;
+    uint64_t sent() const { return sent_.load(std::memory_order_relaxed); }
 
    private:
     Machine& machine_;
+    std::atomic<uint64_t> sent_{0};
   };
 
   Machine(const Host& host, std::unique_ptr<GuestMemory> memory);
@@ -151,6 +178,7 @@ class Machine {
   std::unique_ptr<x86::Ioapic> ioapic_;
   std::array<Line, x86::kIoApicPins> lines_;
   ExitHandler handler_;
+  Governor governor_;
   MachineTimes times_;
   std::string returned_cpuid_bits_;
 

@@ -5,6 +5,7 @@
 #define RAMET_VMM_MACHINE_MACHINE_END_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace ramet {
@@ -17,11 +18,33 @@ enum class EndReason : uint8_t {
   kHostError,    // a call of the host failed
   kStopped,      // stop() was called
   kRefusedCall,  // a thread that worked for it was refused a system call: it is not ours any more
+  kLimit,        // it used more than it may
+};
+
+// What can be limited; limit.h has the units.
+enum class LimitKind : uint8_t {
+  kWallClock,
+  kCpuTime,
+  kCpuRate,
+  kExitRate,
+  kIrqRate,
+  kPrivateMemory,
+  kDiskOverlay,
+  kExecOutput,
+  kConnections,
+};
+
+struct LimitHit {
+  LimitKind which = LimitKind::kWallClock;
+  uint64_t allowed = 0;
+  uint64_t used = 0;
+  friend bool operator==(const LimitHit&, const LimitHit&) = default;
 };
 
 struct MachineEnd {
   EndReason reason = EndReason::kStopped;
-  std::string detail;
+  std::string detail = {};
+  std::optional<LimitHit> limit = {};  // with kLimit
 };
 
 }  // namespace ramet

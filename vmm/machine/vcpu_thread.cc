@@ -31,7 +31,8 @@ StatusOr<std::unique_ptr<VcpuThread>> VcpuThread::start(std::unique_ptr<Vcpu> vc
                                                         const ExitHandler& handler, OnEnd on_end,
                                                         const Place& place) {
   RAMET_RETURN_IF_ERROR(vcpu->unblock_in_run(vcpu_kick_signal()));
-  std::unique_ptr<VcpuThread> self(new VcpuThread(std::move(vcpu), handler, std::move(on_end)));
+  std::unique_ptr<VcpuThread> self(
+      new VcpuThread(std::move(vcpu), handler, std::move(on_end), place.governor));
   RAMET_ASSIGN_OR_RETURN(
       self->thread_,
       place.jail->run(jail::ThreadKind::kVcpu,
@@ -39,6 +40,7 @@ StatusOr<std::unique_ptr<VcpuThread>> VcpuThread::start(std::unique_ptr<Vcpu> vc
                         slot.set(tenant);
                         thread->body();
                       }));
+  RAMET_ASSIGN_OR_RETURN(self->cpu_before_ns_, self->thread_->cpu_ns());
   return self;
 }
 
@@ -79,6 +81,10 @@ void VcpuThread::body() {
 
 void VcpuThread::run_guest() {
   while (wish_.load(std::memory_order_seq_cst) == Wish::kRun) {
+    if (governor_.wait_until_ns() != 0) {
+      wait_for_governor();
+      continue;
+    }
     const StatusOr<VcpuExit> exit = vcpu_->run();
     exits_.fetch_add(1, std::memory_order_relaxed);
     if (!exit.ok()) {
@@ -86,14 +92,11 @@ void VcpuThread::run_guest() {
     }
     if (exit->kind == ExitKind::kInterrupted) {
       consume_kicks();
-      // Before the wish is looked at again: a request that comes after this sets it anew.
+      // Before wish and governor are looked at again: a request that comes after this sets it anew.
       vcpu_->clear_exit_request();
       continue;
     }
-    if (first_exit_ns_.load(std::memory_order_relaxed) == 0) {
-      first_exit_ns_.store(monotonic_ns(), std::memory_order_relaxed);
-    }
-    if (auto reason = handler_.handle(*exit)) {
+    if (auto reason = serve(*exit)) {
       return end(std::move(*reason));
     }
   }
@@ -106,6 +109,36 @@ void VcpuThread::run_guest() {
   }
   finish_instruction();
   consume_kicks();
+}
+
+std::optional<MachineEnd> VcpuThread::serve(const VcpuExit& exit) {
+  if (leased_exits_ == 0) {
+    const uint64_t now = monotonic_ns();
+    if (first_exit_ns_.load(std::memory_order_relaxed) == 0) {
+      first_exit_ns_.store(now, std::memory_order_relaxed);
+    }
+    const Governor::Lease lease = governor_.lease_exits(now);
+    if (lease.hit) {
+      return limit_end(*lease.hit);
+    }
+    leased_exits_ = lease.exits;
+  }
+  --leased_exits_;
+  return handler_.handle(exit);
+}
+
+void VcpuThread::wait_for_governor() {
+  const uint64_t until_ns = governor_.wait_until_ns();
+  const uint64_t start_ns = monotonic_ns();
+  const std::chrono::steady_clock::time_point until{std::chrono::nanoseconds(until_ns)};
+  std::unique_lock lock(mutex_);
+  const bool disturbed = changed_.wait_until(lock, until, [&] { return wish_ != Wish::kRun; });
+  lock.unlock();
+  if (!disturbed) {
+    governor_.waited(until_ns);
+  }
+  waits_.fetch_add(1, std::memory_order_relaxed);
+  waited_ns_.fetch_add(monotonic_ns() - start_ns, std::memory_order_relaxed);
 }
 
 void VcpuThread::finish_instruction() {
@@ -142,6 +175,18 @@ void VcpuThread::kick() {
   vcpu_->request_exit();
   // A thread that is ending cannot be signalled, and need not be.
   thread_->signal(vcpu_kick_signal()).IgnoreError();
+}
+
+void VcpuThread::look_at_governor() {
+  const std::lock_guard lock(mutex_);
+  if (phase_ == Phase::kRunning) {
+    kick();
+  }
+}
+
+StatusOr<uint64_t> VcpuThread::cpu_ns() const {
+  RAMET_ASSIGN_OR_RETURN(const uint64_t used, thread_->cpu_ns());
+  return used - cpu_before_ns_;
 }
 
 bool VcpuThread::takes_wishes() const {

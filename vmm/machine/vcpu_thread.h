@@ -10,7 +10,8 @@
 // and request_end() from any. Invariant: outside kRunning the vCPU is not in KVM_RUN and no MMIO or
 // PIO of it is half done. The thread is confined: of KVM it may run the vCPU and raise interrupts,
 // so registers are read and written on the caller's. No signal handler is installed: the kick
-// signal is open only inside KVM_RUN and consumed with sigtimedwait.
+// signal is open only inside KVM_RUN and consumed with sigtimedwait. A vCPU that the governor makes
+// wait is kRunning, and every wish ends its waiting at once.
 #ifndef RAMET_VMM_MACHINE_VCPU_THREAD_H_
 #define RAMET_VMM_MACHINE_VCPU_THREAD_H_
 
@@ -22,6 +23,7 @@
 #include "vmm/jail/jail.h"
 #include "vmm/kvm/vcpu.h"
 #include "vmm/machine/exit_handler.h"
+#include "vmm/machine/governor.h"
 
 namespace ramet {
 
@@ -34,6 +36,7 @@ class VcpuThread {
   struct Place {
     jail::Jail* jail = nullptr;            // makes the thread; outlives it
     std::shared_ptr<jail::Tenant> tenant;  // answers for what it does
+    Governor* governor = nullptr;          // outlives it
   };
   // Starts the thread, paused. `handler` must outlive it.
   static StatusOr<std::unique_ptr<VcpuThread>> start(std::unique_ptr<Vcpu> vcpu,
@@ -67,14 +70,29 @@ class VcpuThread {
   // the guest is known to have run.
   uint64_t first_exit_ns() const { return first_exit_ns_.load(std::memory_order_relaxed); }
   uint64_t exits() const { return exits_.load(std::memory_order_relaxed); }
+  // What the thread has used of processors for this vCPU.
+  StatusOr<uint64_t> cpu_ns() const;
+  // How often the governor made it wait, and for how long.
+  uint64_t waits() const { return waits_.load(std::memory_order_relaxed); }
+  uint64_t waited_ns() const { return waited_ns_.load(std::memory_order_relaxed); }
+  // Gets it out of the guest, to look at the governor. Never blocks.
+  void look_at_governor();
 
  private:
   enum class Wish : uint8_t { kPause, kRun, kEnd, kStop };
-  VcpuThread(std::unique_ptr<Vcpu> vcpu, const ExitHandler& handler, OnEnd on_end)
-      : vcpu_(std::move(vcpu)), handler_(handler), on_end_(std::move(on_end)) {}
+  VcpuThread(std::unique_ptr<Vcpu> vcpu, const ExitHandler& handler, OnEnd on_end,
+             Governor* governor)
+      : vcpu_(std::move(vcpu)),
+        handler_(handler),
+        on_end_(std::move(on_end)),
+        governor_(*governor) {}
   void body();
   // Runs the guest until the wish changes or it ends.
   void run_guest();
+  // What the exit asks for, once it is counted.
+  std::optional<MachineEnd> serve(const VcpuExit& exit);
+  // Until the governor lets it enter the guest, or there is another wish.
+  void wait_for_governor();
   // Handles what is left of an instruction that was half done, so that the state is whole.
   void finish_instruction();
   void end(MachineEnd end);
@@ -88,6 +106,7 @@ class VcpuThread {
   const std::unique_ptr<Vcpu> vcpu_;
   const ExitHandler& handler_;
   const OnEnd on_end_;
+  Governor& governor_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -97,6 +116,10 @@ class VcpuThread {
   bool in_call_ = false;
   std::atomic<uint64_t> first_exit_ns_{0};
   std::atomic<uint64_t> exits_{0};
+  uint64_t leased_exits_ = 0;  // the thread's own
+  std::atomic<uint64_t> waits_{0};
+  std::atomic<uint64_t> waited_ns_{0};
+  uint64_t cpu_before_ns_ = 0;                  // of what the thread did before
   std::unique_ptr<jail::JailedThread> thread_;  // last: it uses all of the above
 };
 

@@ -41,12 +41,16 @@ Status make_vcpu_threads(jail::Jail* jail) {
 }
 
 Status serve(const char* namespaces, const HelperHooks& hooks) {
+  RAMET_ASSIGN_OR_RETURN(const auto jail, jail::Jail::create(jail_options(hooks)));
+  LimitWatch watch(jail.get());
+  // While files can be opened; without it a limit of private memory is refused.
+  watch.open_pagemap().IgnoreError();
   Hello hello = {.build = std::string(kBuild)};
   hello.enclosure = jail::enclose_self(jail::namespaces_of(namespaces),
                                        {.open_files = kOpenFiles,
                                         .file_bytes = block::LayerStack::kMaxDiskBytes,
                                         .threads = kThreads});
-  RAMET_ASSIGN_OR_RETURN(const auto jail, jail::Jail::create(jail_options(hooks)));
+  RAMET_RETURN_IF_ERROR(watch.start());
   RAMET_ASSIGN_OR_RETURN(const auto workers,
                          WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, kWorkers));
   RAMET_ASSIGN_OR_RETURN(const auto calls,
@@ -57,6 +61,7 @@ Status serve(const char* namespaces, const HelperHooks& hooks) {
                                                             .jail = jail.get(),
                                                             .workers = workers.get(),
                                                             .calls = calls.get(),
+                                                            .watch = &watch,
                                                             .intercept = hooks.intercept}));
   if (!hooks.without_filter) {
     jail::warm_up_allocator();

@@ -153,9 +153,10 @@ Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
       .workers = parts_.workers,
       .calls = parts_.calls,
       .log = &log_,
+      .watch = parts_.watch,
       .make_overlay_file = [this](uint64_t) -> StatusOr<UniqueFd> { return std::move(overlay_); },
       .host_port_offset = fork.host_port_offset};
-  InstanceOptions options = {.disks = std::move(plan.disks)};
+  InstanceOptions options = {.disks = std::move(plan.disks), .limits = fork.limits};
   if (fork.wants_console) {
     options.console = [this](std::string_view text) { outbox_.console(text); };
   }

@@ -30,6 +30,7 @@ struct ServerParts {
   jail::Jail* jail = nullptr;
   WorkerPool* workers = nullptr;
   WorkerPool* calls = nullptr;
+  LimitWatch* watch = nullptr;
   // HelperHooks::intercept
   std::function<std::optional<Status>(const Request&, const ServerParts&)> intercept = {};
 };

@@ -13,6 +13,7 @@ namespace ramet::helper {
 namespace {
 
 constexpr size_t kMaxReason = 32;
+constexpr size_t kMaxLimit = 64;
 constexpr size_t kMaxBuild = 64;
 constexpr size_t kGenerationBytes = std::tuple_size_v<GenerationId>;
 
@@ -31,6 +32,8 @@ void encode_status(const Status& status, Encoder* out) {
   const std::string_view message(status.message().data(), status.message().size());
   out->text(message.substr(0, kMaxText));
   out->text(reason_of(status));
+  const auto limit = status.GetPayload(kLimitUrl);
+  out->text(limit ? std::string(*limit) : std::string());
 }
 
 Status decode_status(Decoder* in) {
@@ -38,7 +41,11 @@ Status decode_status(Decoder* in) {
       0, static_cast<uint8_t>(absl::StatusCode::kUnauthenticated), "status code");
   const std::string message = in->text(kMaxText, "message");
   const std::string reason = in->text(kMaxReason, "reason");
-  const Status status(static_cast<absl::StatusCode>(code), message);
+  const std::string limit = in->text(kMaxLimit, "limit");
+  Status status(static_cast<absl::StatusCode>(code), message);
+  if (!limit.empty()) {
+    status.SetPayload(kLimitUrl, absl::Cord(limit));
+  }
   return reason.empty() ? status : with_reason(status, reason);
 }
 
@@ -51,10 +58,11 @@ Status decode_error(Decoder* in) {
 // In the order of the wire.
 template <typename Metrics>
 auto numbers(Metrics& metrics) {
-  return std::array{&metrics.vcpu_exits,         &metrics.vsock_bytes_in,
-                    &metrics.vsock_bytes_out,    &metrics.disk_bytes_read,
-                    &metrics.disk_bytes_written, &metrics.private_disk_bytes,
-                    &metrics.first_exit_ns};
+  return std::array{
+      &metrics.vcpu_exits,         &metrics.interrupts,      &metrics.cpu_ns,
+      &metrics.throttled,          &metrics.throttled_ns,    &metrics.vsock_bytes_in,
+      &metrics.vsock_bytes_out,    &metrics.disk_bytes_read, &metrics.disk_bytes_written,
+      &metrics.private_disk_bytes, &metrics.first_exit_ns};
 }
 
 void encode_metrics(const InstanceMetrics& metrics, Encoder* out) {
@@ -71,6 +79,34 @@ InstanceMetrics decode_metrics(Decoder* in) {
   return metrics;
 }
 
+void encode_limits(const InstanceLimits& limits, Encoder* out) {
+  for (const uint64_t number :
+       {limits.wall_ns, limits.cpu_ns, limits.private_bytes, limits.disk_bytes}) {
+    out->number(number);
+  }
+  out->number(static_cast<uint8_t>(limits.disk_full_ends));
+  out->number(limits.connections);
+  for (const RateLimit& rate : {limits.rates.exits, limits.rates.interrupts, limits.rates.cpu}) {
+    out->number(rate.per_second);
+    out->number(static_cast<uint8_t>(rate.ends));
+  }
+}
+
+InstanceLimits decode_limits(Decoder* in) {
+  InstanceLimits limits;
+  for (uint64_t* number :
+       {&limits.wall_ns, &limits.cpu_ns, &limits.private_bytes, &limits.disk_bytes}) {
+    *number = in->number<uint64_t>();
+  }
+  limits.disk_full_ends = in->boolean("a full disk ends");
+  limits.connections = in->number<uint32_t>();
+  for (RateLimit* rate : {&limits.rates.exits, &limits.rates.interrupts, &limits.rates.cpu}) {
+    rate->per_second = in->number<uint64_t>();
+    rate->ends = in->boolean("a rate ends");
+  }
+  return limits;
+}
+
 struct Body {
   Encoder* out;
 
@@ -82,6 +118,7 @@ struct Body {
     out->raw(fork.generation);
     out->number(fork.host_port_offset);
     out->number(static_cast<uint8_t>(fork.wants_console));
+    encode_limits(fork.limits, out);
   }
   void operator()(const Connect& connect) const { out->number(connect.guest_port); }
   void operator()(const Hello& hello) const {
@@ -117,6 +154,7 @@ Fork decode_fork(Decoder* in) {
   std::ranges::copy(generation, fork.generation.begin());
   fork.host_port_offset = in->number<uint32_t>();
   fork.wants_console = in->boolean("console");
+  fork.limits = decode_limits(in);
   return fork;
 }
 

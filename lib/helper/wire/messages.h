@@ -47,6 +47,7 @@ struct Fork {
   GenerationId generation = {};
   uint32_t host_port_offset = 0;
   bool wants_console = false;
+  InstanceLimits limits = {};
 };
 // Begins a conversation with a port of the guest; with it comes a message socket that carries it.
 struct Connect {

@@ -22,6 +22,7 @@ RAMET_GUEST(irq);
 RAMET_GUEST(timer);
 RAMET_GUEST(sipi);
 RAMET_GUEST(clock);
+RAMET_GUEST(dirty);
 RAMET_GUEST(ap);
 extern "C" const std::byte ramet_guest_irq_irq[];
 extern "C" const std::byte ramet_guest_timer_irq[];
@@ -76,6 +77,8 @@ ProgramBytes program_bytes(Program program) {
       return RAMET_BETWEEN(sipi);
     case Program::kClock:
       return RAMET_BETWEEN(clock);
+    case Program::kDirty:
+      return RAMET_BETWEEN(dirty);
     case Program::kAp:
       break;
   }

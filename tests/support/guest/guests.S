@@ -267,6 +267,22 @@ ramet_guest_\name\()_irq:
   jmp 1b
   program_end clock
 
+// Writes to every page from DATA + 0x1000 to the address in DATA, says in DATA + 8 how far it is, and then only counts.
+  program dirty
+  movl $DATA, %esi
+  leaq 0x1000(%rsi), %rdi
+1:
+  cmpq (%rsi), %rdi
+  jae 2f
+  movq %rdi, (%rdi)
+  movq %rdi, 8(%rsi)
+  addq $4096, %rdi
+  jmp 1b
+2:
+  incq %rbx
+  jmp 2b
+  program_end dirty
+
 // What a second processor runs after SIPI, in real mode: 64-bit code never sees it.
   .code16
   program ap

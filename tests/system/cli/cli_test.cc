@@ -124,6 +124,26 @@ TEST_CASE("run ends with 127, 126, 128 + signal and 124 as shells and timeout(1)
   CHECK(run({"run", "py", "--timeout", "500ms", "--", "sleep", "600"}).code == 124);
 }
 
+TEST_CASE("run ends with 124 at a --limit, and says which with its figures") {
+  NEEDS_TEMPLATE();
+  const Ended output = run({"run", "py", "--limit", "output=10K", "--", "yes"});
+  CHECK(output.code == 124);
+  CHECK(output.out.size() == 10'240);
+  CHECK(output.err.find("output of one command: 10 KiB allowed") != std::string::npos);
+  const Ended wall = run({"run", "py", "--limit", "wall=15s", "--", "sleep", "600"});
+  CHECK(wall.code == 124);
+  CHECK(wall.err.find("wall clock: 15 s allowed") != std::string::npos);
+  const Ended json = run({"run", "--json", "py", "--limit", "disk=1M", "--", "sh", "-c",
+                          "dd if=/dev/urandom of=/f bs=65536 count=100; sync; sleep 600"});
+  CHECK(json.code == 124);
+  const Json error = Json::parse(json.out)["error"];
+  CHECK(error["reason"] == "limit_reached");
+  CHECK(error["limit"]["which"] == "disk");
+  CHECK(error["limit"]["allowed"] == 1 << 20);
+  CHECK(error["limit"]["used"] > 1 << 20);
+  CHECK(run({"run", "py", "--limit", "memory", "--", "true"}).code == 125);
+}
+
 TEST_CASE("run passes on standard input, whole, and the command sees its end") {
   NEEDS_TEMPLATE();
   CHECK(run({"run", "py", "--", "python3", "-"}, "print(6 * 7)\n").out == "42\n");

@@ -110,8 +110,12 @@ TEST_CASE("a template's and a sandbox's whole life needs every row of the polici
       load_template({.directory = directory.path() + "/t", .scratch_directory = temp_root()});
   RAMET_REQUIRE_OK(loaded);
   for (int i = 0; i < 3; ++i) {
-    auto box =
-        fork_sandbox(engine, **loaded, {.ready_deadline_ns = monotonic_ns() + 300 * kSecond});
+    // With limits that are looked at, and never reached.
+    auto box = fork_sandbox(engine, **loaded,
+                            {.ready_deadline_ns = monotonic_ns() + 300 * kSecond,
+                             .limits = {.wall_ns = 3'600 * kSecond,
+                                        .cpu_ns = 3'600 * kSecond,
+                                        .private_bytes = uint64_t{1} << 30}});
     RAMET_REQUIRE_OK(box);
     run_commands(engine.get(), box->get());
     RAMET_REQUIRE_OK((*box)->life().pause());

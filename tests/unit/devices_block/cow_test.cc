@@ -176,6 +176,19 @@ TEST_CASE("an overlay at its limit refuses new blocks and still takes writes to 
   must(probe.write(&disk, 512, pattern_bytes(0, 512, 6)));
 }
 
+TEST_CASE("a write beyond the limit is told of with what it would have taken, others are not") {
+  std::vector<uint64_t> told;
+  CowBackend disk(
+      stack_over_pattern(),
+      {.max_bytes = 2 * kBlockBytes, .on_full = [&](uint64_t bytes) { told.push_back(bytes); }});
+  DiskProbe probe;
+  must(probe.write(&disk, 0, pattern_bytes(0, 2 * kBlockBytes, 5)));
+  CHECK(told.empty());
+  CHECK_FALSE(probe.write(&disk, 2 * kBlockBytes, pattern_bytes(0, 3 * kBlockBytes)).ok());
+  CHECK(told == std::vector<uint64_t>{5 * kBlockBytes});
+  CHECK(disk.overlay_bytes() == 2 * kBlockBytes);
+}
+
 TEST_CASE("discarding gives blocks back to the limit") {
   CowBackend disk(must(LayerStack::create(nullptr, kDiskBytes)), {.max_bytes = 4 * kBlockBytes});
   DiskProbe probe;

@@ -7,6 +7,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "devices/vsock/device.h"
 #include "devices/vsock/muxer.h"
 
 using namespace ramet;
@@ -165,6 +166,21 @@ TEST_CASE("a backlog is bounded, and a reset in it makes room") {
   guest.send(Op::kRequest, {1025, 500});
   CHECK(guest.receive_ops() == Ops{Op::kResponse});
   CHECK(guest.muxer.find_listener(1025)->backlog.size() == kMaxBacklog);
+}
+
+TEST_CASE("a device may have fewer connections, never more") {
+  for (const uint32_t asked : {1U, 3U, 5'000U}) {
+    const auto device = Vsock::create({.max_connections = asked});
+    VsockHost host = device->host();
+    CHECK(host.max_connections() == std::min<size_t>(asked, kMaxConnections));
+    std::vector<std::unique_ptr<VsockStream>> streams;
+    for (size_t i = 0; i < host.max_connections(); ++i) {
+      auto stream = host.start_connect(1024);
+      REQUIRE(stream.ok());
+      streams.push_back(*std::move(stream));
+    }
+    CHECK(host.start_connect(1024).status().code() == absl::StatusCode::kResourceExhausted);
+  }
 }
 
 TEST_CASE("the connection limit is an error for the host and a RST for the guest") {

@@ -46,6 +46,50 @@ TEST_CASE("run without a command, or without --, says where the command goes") {
   }
 }
 
+TEST_CASE("each --limit sets one of the limits, and the last mention counts") {
+  const auto out = parse_arguments({"run",     "py",           "--limit", "wall=30s",
+                                    "--limit", "cpu=1m",       "--limit", "cpu-rate=500ms",
+                                    "--limit", "memory=64M",   "--limit", "disk=1G:refuse",
+                                    "--limit", "output=10K",   "--limit", "exits=1000:end",
+                                    "--limit", "interrupts=0", "--limit", "connections=4",
+                                    "--limit", "wall=20s",     "--",      "true"});
+  REQUIRE(out.verb == Verb::kRun);
+  using sandbox::LimitAction;
+  CHECK(out.limits.wall_clock == std::chrono::seconds(20));
+  CHECK(out.limits.cpu_time == std::chrono::minutes(1));
+  CHECK(out.limits.cpu_milliseconds.per_second == 500);
+  CHECK(out.limits.cpu_milliseconds.action == LimitAction::kThrottle);
+  CHECK(out.limits.private_memory_bytes == 64 << 20);
+  CHECK(out.limits.disk_bytes == 1 << 30);
+  CHECK(out.limits.disk_action == LimitAction::kRefuse);
+  CHECK(out.limits.output_bytes == 10 << 10);
+  CHECK(out.limits.exits.per_second == 1000);
+  CHECK(out.limits.exits.action == LimitAction::kEnd);
+  CHECK(out.limits.interrupts.per_second == 0);
+  CHECK(out.limits.connections == 4);
+}
+
+TEST_CASE("a --limit that cannot be understood is named, with what would be right") {
+  for (const auto& [text, right] :
+       std::map<std::string, std::string>{{"memory", "NAME=VALUE"},
+                                          {"=1", "wall, cpu"},
+                                          {"mem=64M", "memory"},
+                                          {"memory=lots", "lots"},
+                                          {"memory=64M:refuse", "colon"},
+                                          {"exits=1:refuse", "throttle"},
+                                          {"exits=-1", "whole number"},
+                                          {"exits=1:", "follows"},
+                                          {"disk=1:throttle", "refuse"},
+                                          {"wall=soon", "soon"},
+                                          {"connections=4294967296", "4294967295"}}) {
+    const auto out = parse_arguments({"run", "py", "--limit", text, "--", "true"});
+    INFO(text << ": " << out.error);
+    CHECK(out.verb == Verb::kInvalid);
+    CHECK(out.error.find(text) != std::string::npos);
+    CHECK(out.error.find(right) != std::string::npos);
+  }
+}
+
 TEST_CASE("each mention of --env and --warmup is one value, brackets and all") {
   const auto run = parse_arguments({"run", "-e", "A=[1,2]", "--env", "B", "py", "--", "env"});
   CHECK(run.verb == Verb::kRun);
@@ -162,6 +206,9 @@ TEST_CASE("exit codes are the command's, 128 + signal, or 124 for a timeout") {
   CHECK(cli::exit_code_of({.exit_code = 139, .signal = 11}) == 139);
   CHECK(cli::exit_code_of({.exit_code = 0, .signal = 9}) == 137);
   CHECK(cli::exit_code_of({.exit_code = 137, .signal = 9, .timed_out = true}) == 124);
+  CHECK(cli::exit_code_of({.exit_code = 137,
+                           .signal = 9,
+                           .limit_hit = sandbox::LimitHit{sandbox::Limit::kOutput, 1, 2}}) == 124);
   CHECK(cli::exit_code_of_signal(2) == 130);
 }
 

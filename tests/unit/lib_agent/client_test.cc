@@ -91,6 +91,66 @@ TEST_CASE("a command that an agent never reports is DeadlineExceeded after timeo
   CHECK(took < 2 * ramet::kKillGraceNs);
 }
 
+namespace {
+
+// Two streams of output, then an exit by SIGKILL as the agent reports it.
+std::vector<wire::Message> output_of(size_t out, size_t err) {
+  return {
+      wire::Hello{}, wire::Stdout{std::vector<std::byte>(out, std::byte{'o'})},
+      wire::Stderr{std::vector<std::byte>(err, std::byte{'e'})},
+      wire::Exit{.kind = wire::Exit::Kind::kSignalled, .code = 9, .timed_out = false, .text = {}}};
+}
+
+ramet::ExecOutcome limited_exec(size_t limit, size_t out, size_t err, std::string* passed_on) {
+  Script script(output_of(out, err));
+  ramet::ExecSpec spec = quick_spec();
+  spec.timeout_ns = 0;
+  spec.max_output_bytes = limit;
+  if (passed_on != nullptr) {
+    spec.stderr_sink = [passed_on](std::span<const std::byte> bytes) {
+      passed_on->append(bytes.size(), 'e');
+      return ramet::Status();
+    };
+  }
+  auto outcome = script.client().exec(spec);
+  INFO(outcome.status());
+  REQUIRE(outcome.ok());
+  return *std::move(outcome);
+}
+
+}  // namespace
+
+TEST_CASE("output up to its limit is whole; beyond, it is cut there and the command killed") {
+  const auto within = limited_exec(300, 200, 100, nullptr);
+  CHECK_FALSE(within.output_limited);
+  CHECK(within.output_bytes == 300);
+  CHECK(within.stderr_data.size() == 100);
+  std::string passed_on;
+  const auto beyond = limited_exec(299, 200, 100, &passed_on);
+  CHECK(beyond.output_limited);
+  CHECK_FALSE(beyond.timed_out);
+  CHECK(beyond.output_bytes == 300);
+  CHECK(beyond.stdout_data.size() == 200);
+  CHECK(passed_on.size() == 99);
+  const auto first = limited_exec(1, 200, 100, &passed_on);
+  CHECK(first.stdout_data == "o");
+  CHECK(passed_on.size() == 99);  // nothing of the second stream
+  CHECK_FALSE(limited_exec(0, 200, 100, nullptr).output_limited);
+}
+
+TEST_CASE("an agent that does not report the kill for output is DeadlineExceeded after the grace") {
+  std::vector<wire::Message> messages = output_of(200, 100);
+  messages.pop_back();
+  Script script(messages);
+  ramet::ExecSpec spec = quick_spec();
+  spec.timeout_ns = 0;
+  spec.max_output_bytes = 100;
+  const auto outcome = script.client().exec(spec);
+  CHECK(outcome.status().code() == StatusCode::kDeadlineExceeded);
+  CHECK(std::string(outcome.status().message()).find("wrote more than 100 bytes") !=
+        std::string::npos);
+}
+
 TEST_CASE("an agent that answers ping with another token or message is DataLoss") {
   CHECK(Script({wire::Hello{}, wire::Pong{1}}).client().ping(in_ms(500)).code() ==
         StatusCode::kDataLoss);

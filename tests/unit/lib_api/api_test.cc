@@ -10,6 +10,7 @@
 
 #include "lib/api/deadline.h"
 #include "lib/api/exec_request.h"
+#include "lib/api/limits.h"
 #include "lib/instance/reasons.h"
 
 using namespace sandbox;
@@ -46,14 +47,14 @@ TEST_CASE("ids that are none or do not fit 32 bits are refused") {
 
 TEST_CASE("every reason has a name of its own, and comes back from a status") {
   std::set<std::string_view> names;
-  for (int i = 0; i <= static_cast<int>(Reason::kReseedFailed); ++i) {
+  for (int i = 0; i <= static_cast<int>(Reason::kHostBusy); ++i) {
     const auto reason = static_cast<Reason>(i);
     const std::string_view name = reason_name(reason);
     names.insert(name);
     const auto status = ramet::with_reason(absl::InternalError("x"), name);
     CHECK(reason_of(status) == reason);
   }
-  CHECK(names.size() == static_cast<size_t>(Reason::kReseedFailed) + 1);
+  CHECK(names.size() == static_cast<size_t>(Reason::kHostBusy) + 1);
   CHECK(reason_of(absl::OkStatus()) == Reason::kNone);
   CHECK(reason_of(absl::InternalError("x")) == Reason::kNone);
   CHECK(reason_of(ramet::with_reason(absl::InternalError("x"), "unheard_of")) == Reason::kNone);
@@ -115,6 +116,83 @@ TEST_CASE("a request takes its defaults, and sinks and input only where they are
   CHECK((*full)->spec().env.empty());
   options.user = "1:x";
   CHECK_FALSE(ExecRequest::create(nullptr, {"cat"}, options).ok());
+}
+
+TEST_CASE("limits are taken over in nanoseconds and bytes, and the defaults slow storms only") {
+  using namespace std::chrono_literals;
+  const auto plain = to_internal(Limits{});
+  REQUIRE(plain.ok());
+  CHECK_FALSE(plain->watched());
+  CHECK(plain->disk_bytes == 0);
+  CHECK(plain->rates.exits == ramet::RateLimit{.per_second = 200'000});
+  CHECK(plain->rates.interrupts == ramet::RateLimit{.per_second = 100'000});
+  const auto all =
+      to_internal(Limits{.wall_clock = 30s,
+                         .cpu_time = 2s,
+                         .cpu_milliseconds = {.per_second = 500, .action = LimitAction::kEnd},
+                         .private_memory_bytes = 5,
+                         .disk_bytes = 6,
+                         .disk_action = LimitAction::kRefuse,
+                         .exits = {},
+                         .interrupts = {.per_second = 7, .action = LimitAction::kEnd},
+                         .connections = 8});
+  REQUIRE(all.ok());
+  CHECK(*all == ramet::InstanceLimits{.wall_ns = 30'000'000'000,
+                                      .cpu_ns = 2'000'000'000,
+                                      .private_bytes = 5,
+                                      .disk_bytes = 6,
+                                      .disk_full_ends = false,
+                                      .connections = 8,
+                                      .rates = {.interrupts = {.per_second = 7, .ends = true},
+                                                .cpu = {.per_second = 500'000'000, .ends = true}}});
+  const auto vast = to_internal(Limits{.wall_clock = std::chrono::milliseconds::max(),
+                                       .cpu_milliseconds = {.per_second = UINT64_MAX}});
+  REQUIRE(vast.ok());
+  CHECK(vast->wall_ns > uint64_t{1} << 62);
+  CHECK(vast->rates.cpu.per_second == UINT64_MAX);
+}
+
+TEST_CASE("a limit that is negative, or whose action does not go with it, is refused by name") {
+  const auto message = [](const Limits& limits) {
+    const auto result = to_internal(limits);
+    CHECK(result.status().code() == absl::StatusCode::kInvalidArgument);
+    return std::string(result.status().message());
+  };
+  CHECK(message({.wall_clock = std::chrono::milliseconds(-1)}) ==
+        "limit wall_clock: -1 ms is negative");
+  CHECK(message({.cpu_time = std::chrono::milliseconds::min()}).find("cpu_time") !=
+        std::string::npos);
+  CHECK(message({.exits = {.action = LimitAction::kRefuse}}).find("exits") != std::string::npos);
+  CHECK(message({.disk_action = LimitAction::kThrottle}).find("disk") != std::string::npos);
+}
+
+TEST_CASE("every limit has a name of its own, and hits come back from a status") {
+  std::set<std::string_view> names;
+  for (const ramet::LimitKind kind : ramet::kLimitKinds) {
+    const auto hit = limit_of(ramet::limit_status({kind, 1, 2}));
+    REQUIRE(hit.has_value());
+    CHECK(to_internal(hit->which) == kind);
+    CHECK(hit->allowed == 1);
+    CHECK(hit->used == 2);
+    names.insert(limit_name(hit->which));
+  }
+  CHECK(names.size() == ramet::kLimitKinds.size());
+  CHECK(limit_name(static_cast<Limit>(200)) == "unknown");
+  CHECK(retry_after(ramet::busy_status("x", 1'500)) == std::chrono::milliseconds(1'500));
+  CHECK_FALSE(retry_after(absl::InternalError("x")).has_value());
+}
+
+TEST_CASE("a command that was killed for its output says so with the figures, and is not ok") {
+  ramet::ExecOutcome outcome;
+  outcome.output_limited = true;
+  outcome.output_bytes = 300;
+  const ExecResult result = to_public(outcome, 200);
+  REQUIRE(result.limit_hit.has_value());
+  CHECK(result.limit_hit->which == Limit::kOutput);
+  CHECK(result.limit_hit->allowed == 200);
+  CHECK(result.limit_hit->used == 300);
+  CHECK_FALSE(result.ok());
+  CHECK_FALSE(to_public(ramet::ExecOutcome{}, 200).limit_hit.has_value());
 }
 
 TEST_CASE("a host without KVM gets a report that says so, and an engine a reason") {

@@ -13,6 +13,10 @@ namespace {
 
 InstanceMetrics some_metrics() {
   return {.vcpu_exits = 1,
+          .interrupts = 8,
+          .cpu_ns = 9,
+          .throttled = 10,
+          .throttled_ns = 11,
           .vsock_bytes_in = 2,
           .vsock_bytes_out = 3,
           .disk_bytes_read = 4,
@@ -34,8 +38,15 @@ void check_no_part_is_taken(const std::vector<std::byte>& whole, Decode decode) 
 
 }  // namespace
 
-TEST_CASE("a fork's request keeps its generation, port offset and wish for a console") {
+TEST_CASE("a fork's request keeps its generation, port offset, wish for a console and limits") {
   Fork fork = {.host_port_offset = 8192, .wants_console = true};
+  fork.limits = {.wall_ns = 1,
+                 .cpu_ns = 2,
+                 .private_bytes = 3,
+                 .disk_bytes = 4,
+                 .disk_full_ends = false,
+                 .connections = 5,
+                 .rates = {.exits = {6, true}, .interrupts = {7, false}, .cpu = {8, true}}};
   fork.generation.fill(std::byte{0x5a});
   const auto bytes = encode(Request(fork));
   const auto read = decode_request(bytes);
@@ -45,6 +56,7 @@ TEST_CASE("a fork's request keeps its generation, port offset and wish for a con
   CHECK(same->generation == fork.generation);
   CHECK(same->host_port_offset == 8192);
   CHECK(same->wants_console);
+  CHECK(same->limits == fork.limits);
   check_no_part_is_taken(bytes, decode_request);
 }
 
@@ -65,6 +77,15 @@ TEST_CASE("a reply carries a status with its reason") {
   CHECK(same == why);
   CHECK(reason_of(same) == reason::kGuestDied);
   check_no_part_is_taken(bytes, decode_reply);
+}
+
+TEST_CASE("an end by a limit keeps its figures") {
+  const LimitHit hit = {LimitKind::kPrivateMemory, 64, 71};
+  const auto read = decode_event(encode(Event(Ended{.why = limit_status(hit)})));
+  REQUIRE(read.ok());
+  const Status why = std::get<Ended>(*read).why;
+  CHECK(why == limit_status(hit));
+  CHECK(limit_of(why) == hit);
 }
 
 TEST_CASE("a hello carries the build and each step of the enclosure") {

@@ -32,11 +32,14 @@ constexpr std::array kIoctls = {
     IoctlRow{"KVM_SIGNAL_MSI", 0x4020aea5, "an interrupt"},
 };
 
+constexpr std::array kWatchIoctls = {IoctlRow{"PAGEMAP_SCAN", 0xc0606610, "private memory"}};
+
 PolicyFacts facts() {
   return {.pid = 4711,
           .kick_signal = 40,
           .vcpu_ioctls = kIoctls,
           .worker_ioctls = std::span(kIoctls).last(1),
+          .watch_ioctls = kWatchIoctls,
           .helper_ioctls = kIoctls,
           .in_helper = true};
 }

@@ -52,6 +52,9 @@ HostileGuests block_guests();      // block.cc
 HostileGuests transport_guests();  // transport.cc
 HostileGuests vsock_guests();      // vsock.cc
 
+// Not in the list: real mode runs on hardware KVM only.
+HostileGuest sipi_guest();
+
 // All of them.
 const HostileGuests& hostile_guests();
 

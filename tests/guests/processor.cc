@@ -18,6 +18,7 @@ constexpr uint32_t kKvmSystemTimeMsr = 0x4b564d01;
 constexpr uint32_t kUnknownMsr = 0x9999;
 constexpr uint32_t kAllButSelf = 0xc0000;
 constexpr uint32_t kSelf = 0x40000;
+constexpr uint64_t kStartPage = 0x6000;
 
 void enable_apic(Assembler& code) { code.store32(kSpurious, 0x1ff); }
 
@@ -118,6 +119,19 @@ void ipi_flood(GuestBuilder& guest) {
   }
 }
 
+// INIT and SIPI to the other processor, which starts in real mode at page 6, again and again.
+void sipi_flood(GuestBuilder& guest) {
+  guest.put_object(kStartPage, std::array<uint8_t, 3>{0xf4, 0xeb, 0xfd});  // hlt; jmp back
+  guest.stop(1);
+  Assembler& code = guest.cpu();
+  enable_apic(code);
+  code.forever([&] {
+    code.store32(kIcrLow, kAllButSelf | 0x4500);
+    code.store32(kIcrLow, kAllButSelf | 0x4600 | (kStartPage >> 12));
+    guest.round();
+  });
+}
+
 void apic_nonsense(GuestBuilder& guest) {
   guest.cpu().forever([&] {
     guest.cpu().random_store(kApic, 0xff0, 4);
@@ -127,6 +141,13 @@ void apic_nonsense(GuestBuilder& guest) {
 }
 
 }  // namespace
+
+HostileGuest sipi_guest() {
+  return {.name = "starts its other processor again and again",
+          .write = sipi_flood,
+          .promise = {.processors = 2},
+          .vcpus = 2};
+}
 
 HostileGuests processor_guests() {
   const std::vector<EndReason> kDies = {EndReason::kTripleFault, EndReason::kGuestFault};

@@ -108,20 +108,26 @@ const std::shared_ptr<Engine>& hostile_engine() {
   return *kEngine;
 }
 
+StatusOr<std::unique_ptr<Instance>> make_hostile_instance(const GuestBuilder& guest,
+                                                          uint32_t vcpus) {
+  RAMET_ASSIGN_OR_RETURN(const UniqueFd file, create_memfd("hostile-guest", kHostileMemoryBytes));
+  RAMET_ASSIGN_OR_RETURN(
+      auto memory,
+      GuestMemory::create(file.get(), small_regions(kHostileMemoryBytes), MapMode::kShared));
+  RAMET_ASSIGN_OR_RETURN(Disks disks, make_disks());
+  RAMET_ASSIGN_OR_RETURN(
+      auto instance,
+      Instance::create(hostile_engine()->instance_host(), std::move(memory), vcpus,
+                       {.disks = std::move(disks), .console = [](std::string_view) {}}));
+  RAMET_RETURN_IF_ERROR(guest.place(&instance->machine()));
+  return instance;
+}
+
 StatusOr<std::unique_ptr<HostileMachine>> HostileMachine::create(const HostileGuest& guest) {
   GuestBuilder builder;
   guest.write(builder);
   auto machine = std::make_unique<HostileMachine>();
-  RAMET_ASSIGN_OR_RETURN(machine->memory_, create_memfd("hostile-guest", kHostileMemoryBytes));
-  RAMET_ASSIGN_OR_RETURN(
-      auto memory, GuestMemory::create(machine->memory_.get(), small_regions(kHostileMemoryBytes),
-                                       MapMode::kShared));
-  RAMET_ASSIGN_OR_RETURN(Disks disks, make_disks());
-  RAMET_ASSIGN_OR_RETURN(
-      machine->instance_,
-      Instance::create(hostile_engine()->instance_host(), std::move(memory), guest.vcpus,
-                       {.disks = std::move(disks), .console = [](std::string_view) {}}));
-  RAMET_RETURN_IF_ERROR(builder.place(&machine->instance_->machine()));
+  RAMET_ASSIGN_OR_RETURN(machine->instance_, make_hostile_instance(builder, guest.vcpus));
   if (guest.host != nullptr) {
     VsockHost host = machine->instance_->vsock();
     guest.host(host);

@@ -21,6 +21,10 @@ const std::shared_ptr<Engine>& hostile_engine();
 
 // A machine with a root disk, a scratch disk of 16 MiB and a vsock device, paused, with the guest
 // in place.
+StatusOr<std::unique_ptr<Instance>> make_hostile_instance(const GuestBuilder& guest,
+                                                          uint32_t vcpus);
+
+// The same, of a row, and what the embedder does.
 class HostileMachine {
  public:
   static StatusOr<std::unique_ptr<HostileMachine>> create(const HostileGuest& guest);
@@ -31,7 +35,6 @@ class HostileMachine {
   bool wait_rounds(uint64_t rounds, std::chrono::milliseconds limit);
 
  private:
-  UniqueFd memory_;
   std::unique_ptr<Instance> instance_;
 };
 

@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "tests/guests/agent.h"
 #include "tests/guests/runner.h"
 #include "tests/kvm/need_kvm.h"
 
@@ -43,6 +44,13 @@ TEST_CASE("whatever one hostile guest does, its promise is kept and nothing of i
   }
 }
 
+TEST_CASE("a guest that floods its other processor with INIT and SIPI keeps its promise") {
+  RAMET_NEED_KVM(kvm);
+  RAMET_NEED_HARDWARE("run real mode");
+  hostile_engine();
+  check_run(sipi_guest());
+}
+
 TEST_CASE("hostile guests in random order, again and again, leave nothing and grow nothing") {
   RAMET_NEED_KVM(kvm);
   hostile_engine();
@@ -66,4 +74,19 @@ TEST_CASE("hostile guests in random order, again and again, leave nothing and gr
   run_some(runs);
   CHECK(left_behind(before) == std::vector<std::string>());
   CHECK(resident_bytes() - resident < 8 << 20);
+}
+
+TEST_CASE(
+    "whatever an agent says or does not say, its sandbox says so by its deadline, and is gone") {
+  RAMET_NEED_KVM(kvm);
+  hostile_engine();
+  for (const HostileAgent& agent : hostile_agents()) {
+    const Belongings before = belongings();
+    std::vector<std::string> broken = run_agent(agent);
+    for (std::string& left : left_behind(before)) {
+      broken.push_back(std::move(left));
+    }
+    INFO("an agent that " << agent.name);
+    CHECK(broken == std::vector<std::string>());
+  }
 }

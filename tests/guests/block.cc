@@ -1,6 +1,7 @@
 // Guests whose ring is sound and whose disk requests are not.
 #include "devices/block/abi.h"
 #include "devices/block/request.h"
+#include "devices/virtio/chain.h"
 #include "tests/guests/guest.h"
 
 namespace ramet::testing {
@@ -127,6 +128,29 @@ void no_place_for_the_status(GuestBuilder& guest) {
   });
 }
 
+// As many descriptors as a chain may have, through an indirect table.
+void longest_chain(GuestBuilder& guest) {
+  constexpr uint64_t kTable = kFreeMemory + 0x8000;
+  constexpr uint16_t kLast = virtio::kMaxChainDescriptors - 1;
+  const Ring ring = {kScratchSlot, 0, 128};
+  guest.put_object(kHeader, block::RequestHeader{.type = block::kTypeOut});
+  for (uint16_t i = 0; i <= kLast; ++i) {
+    const uint16_t flags = i == kLast ? kDescWrite : kDescNext;
+    guest.put_object(kTable + i * sizeof(virtio::Descriptor),
+                     virtio::Descriptor{i == kLast ? kStatus : kHeader, i == kLast ? 1u : 16u,
+                                        flags, static_cast<uint16_t>(i + 1)});
+  }
+  guest.descriptor(ring, 0,
+                   {kTable, (kLast + 1) * sizeof(virtio::Descriptor), virtio::kDescIndirect, 0});
+  guest.all_available(ring, 1);
+  guest.bring_up({ring});
+  guest.cpu().forever([&] {
+    guest.submit(ring);
+    guest.wait_used(ring);
+    guest.round();
+  });
+}
+
 // As many requests as the queue holds, without ever waiting for one.
 void floods(GuestBuilder& guest) {
   const Ring ring = {kScratchSlot, 0, 128};
@@ -194,6 +218,7 @@ HostileGuests block_guests() {
        .rounds = 300,
        .proof = disk_is_bounded},
       {.name = "leaves no place for a status", .write = no_place_for_the_status, .promise = disk},
+      {.name = "gives the longest chain there may be", .write = longest_chain, .promise = disk},
       {.name = "floods its disk with requests and notifications",
        .write = floods,
        .promise = disk,

@@ -91,7 +91,7 @@ void judge_use(const Promise& promise, Ran* ran, Clock::duration wall, microseco
     ran->broken.push_back(absl::StrFormat("it used %.2f processors, promised %.2f", ran->processors,
                                           promise.processors));
   }
-  if (ran->grown_bytes > static_cast<int64_t>(promise.memory_bytes)) {
+  if (memory_is_ours() && ran->grown_bytes > static_cast<int64_t>(promise.memory_bytes)) {
     ran->broken.push_back(absl::StrFormat("the process grew by %d bytes, promised %d",
                                           ran->grown_bytes, promise.memory_bytes));
   }
@@ -181,6 +181,10 @@ Ran run_guest(const HostileGuest& guest) {
   const auto called = Clock::now();
   ran.grown_bytes = resident_bytes() - resident;
   judge_use(guest.promise, &ran, called - start, processor_time() - used);
+  if (const uint64_t refused = hostile_engine()->jail().refused(); refused != 0) {
+    ran.broken.push_back(
+        absl::StrFormat("%d system calls of Ramet's threads were refused", refused));
+  }
   (*machine)->instance().machine().stop();
   ran.kill = std::chrono::duration_cast<microseconds>(Clock::now() - called);
   if (ran.kill > guest.promise.kill * slowness()) {
@@ -212,6 +216,14 @@ std::vector<std::string> left_behind(const Belongings& before) {
   compare("descriptors", before.descriptors, settled(descriptor_count, before.descriptors));
   compare("mappings of guests", before.guest_mappings, belongings().guest_mappings);
   return left;
+}
+
+bool memory_is_ours() {
+#if defined(RAMET_SANITIZED)
+  return false;
+#else
+  return true;
+#endif
 }
 
 int64_t resident_bytes() {

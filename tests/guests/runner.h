@@ -62,6 +62,8 @@ std::vector<std::string> left_behind(const Belongings& before);
 
 // Resident bytes of this process.
 int64_t resident_bytes();
+// False where a sanitizer's run-time keeps freed memory: then growth says nothing.
+bool memory_is_ours();
 
 }  // namespace ramet::testing
 

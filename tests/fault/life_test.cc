@@ -162,14 +162,16 @@ void sweep(Kind kind, std::initializer_list<Step> steps, uint64_t each, bool cut
   for (const Step step : steps) {
     const auto& ends = marks()[static_cast<size_t>(kind)];
     const uint64_t first = step == kBuild ? 0 : ends[step - 1];
-    REQUIRE(ends[step] > first);
+    if (ends[step] == first) {
+      continue;  // a kill makes none but ioctls
+    }
     const uint64_t stride = std::max<uint64_t>(1, (ends[step] - first) / each);
     for (uint64_t n = first + 1 + stride / 2; n <= ends[step]; n += stride) {
       const int error = cut_short ? sys::kShortTransfer : kErrors[lives++ % kErrors.size()];
       fired += live_with(kind, n, error, nullptr) ? 1 : 0;
     }
   }
-  CHECK(fired > 0);
+  CHECK(fired >= steps.size() - 1);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ using virtio::kDescWrite;
 constexpr Ring kDisk = {kScratchSlot, 0, 128};
 constexpr uint64_t kHeader = kFreeMemory;
 constexpr uint64_t kTable = kFreeMemory + 0x1000;
+constexpr uint64_t kStatus = kFreeMemory + 0x100;
 constexpr uint64_t kBuffer = kFreeMemory + 0x2000;
 constexpr uint64_t kOutside = 0x7fff'0000'0000;
 
@@ -26,12 +27,17 @@ void break_it(GuestBuilder& guest, uint16_t chains = 1) {
   });
 }
 
-void chain_of_one(GuestBuilder& guest, const virtio::Descriptor& descriptor) {
+// Where a device that did not look would find all that it needs to answer the request instead.
+constexpr virtio::Descriptor kPlaceForStatus = {kStatus, 1, kDescWrite, 0};
+
+// A chain that begins with this descriptor.
+void broken_first(GuestBuilder& guest, const virtio::Descriptor& descriptor) {
   guest.descriptor(kDisk, 0, descriptor);
+  guest.descriptor(kDisk, 1, kPlaceForStatus);
   break_it(guest);
 }
 
-void loops_to_itself(GuestBuilder& guest) { chain_of_one(guest, {kBuffer, 16, kDescNext, 0}); }
+void loops_to_itself(GuestBuilder& guest) { broken_first(guest, {kBuffer, 16, kDescNext, 0}); }
 
 void loops_in_a_ring(GuestBuilder& guest) {
   for (uint16_t i = 0; i < kDisk.size; ++i) {
@@ -42,25 +48,29 @@ void loops_in_a_ring(GuestBuilder& guest) {
 }
 
 void next_outside_the_table(GuestBuilder& guest) {
-  chain_of_one(guest, {kBuffer, 16, kDescNext, 40000});
+  guest.put_object(kDisk.desc() + 40000 * sizeof(virtio::Descriptor), kPlaceForStatus);
+  broken_first(guest, {kBuffer, 16, kDescNext, 40000});
 }
-void buffer_outside_memory(GuestBuilder& guest) { chain_of_one(guest, {kOutside, 16, 0, 0}); }
+void buffer_outside_memory(GuestBuilder& guest) {
+  broken_first(guest, {kOutside, 16, kDescNext, 1});
+}
 void buffer_over_the_end(GuestBuilder& guest) {
-  chain_of_one(guest, {kHostileMemoryBytes - 8, 16, 0, 0});
+  broken_first(guest, {kHostileMemoryBytes - 8, 16, kDescNext, 1});
 }
 void buffer_that_wraps(GuestBuilder& guest) {
-  chain_of_one(guest, {~uint64_t{0} - 8, 0xffffffff, kDescWrite, 0});
+  broken_first(guest, {~uint64_t{0} - 8, 0xffffffff, kDescNext, 1});
 }
 void buffer_in_a_device(GuestBuilder& guest) {
-  chain_of_one(guest, {x86::kVirtioMmioBase, 16, kDescWrite, 0});
+  broken_first(guest, {x86::kVirtioMmioBase, 16, kDescNext, 1});
 }
 
 void more_than_a_chain_may_hold(GuestBuilder& guest) {
-  for (uint16_t i = 0; i < 4; ++i) {
+  for (uint16_t i = 0; i < 3; ++i) {
     guest.descriptor(
         kDisk, i,
         {0, static_cast<uint32_t>(kHostileMemoryBytes), kDescNext, static_cast<uint16_t>(i + 1)});
   }
+  guest.descriptor(kDisk, 3, kPlaceForStatus);
   break_it(guest);
 }
 
@@ -71,29 +81,31 @@ void reads_after_writes(GuestBuilder& guest) {
 }
 
 void head_outside_the_table(GuestBuilder& guest) {
+  guest.put_object(kDisk.desc() + 60000 * sizeof(virtio::Descriptor), kPlaceForStatus);
   guest.available(kDisk, 0, 60000);
   break_it(guest);
 }
 
 void index_far_ahead(GuestBuilder& guest) { break_it(guest, 30000); }
 
-void empty_table(GuestBuilder& guest) { chain_of_one(guest, {kTable, 0, kDescIndirect, 0}); }
+void empty_table(GuestBuilder& guest) { broken_first(guest, {kTable, 0, kDescIndirect, 0}); }
 void endless_table(GuestBuilder& guest) {
-  chain_of_one(guest, {kTable, 0xfffffff0, kDescIndirect, 0});
+  guest.put_object(kTable, kPlaceForStatus);
+  broken_first(guest, {kTable, 0xfffffff0, kDescIndirect, 0});
 }
 void table_outside_memory(GuestBuilder& guest) {
-  chain_of_one(guest, {kOutside, 32, kDescIndirect, 0});
+  broken_first(guest, {kOutside, 32, kDescIndirect, 0});
 }
 void table_that_wraps(GuestBuilder& guest) {
-  chain_of_one(guest, {~uint64_t{0} - 15, 4096, kDescIndirect, 0});
+  broken_first(guest, {~uint64_t{0} - 15, 4096, kDescIndirect, 0});
 }
 void nested_tables(GuestBuilder& guest) {
   guest.put_object(kTable, virtio::Descriptor{kTable, 32, kDescIndirect, 0});
-  chain_of_one(guest, {kTable, 32, kDescIndirect, 0});
+  broken_first(guest, {kTable, 32, kDescIndirect, 0});
 }
 void table_that_loops(GuestBuilder& guest) {
   guest.put_object(kTable, virtio::Descriptor{kBuffer, 16, kDescNext, 0});
-  chain_of_one(guest, {kTable, 4096, kDescIndirect, 0});
+  broken_first(guest, {kTable, 4096, kDescIndirect, 0});
 }
 
 // A request that is right, so that the device writes a used element.

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import rules_code  # noqa: E402
 import rules_layers  # noqa: E402
+import rules_specification  # noqa: E402
 import rules_tools  # noqa: E402
 from source import Tree  # noqa: E402
 
@@ -67,7 +68,7 @@ def main():
     parser.add_argument('--path', metavar='PREFIX', default='')
     parser.add_argument('--list', action='store_true')
     arguments = parser.parse_args()
-    rules = [rule for module in (rules_layers, rules_code, rules_tools) for rule in module.RULES]
+    rules = [rule for module in (rules_layers, rules_code, rules_tools, rules_specification) for rule in module.RULES]
     if arguments.list:
         for name, check, _, _ in rules:
             print(f'{name:18} {check.__doc__.strip().splitlines()[0]}')

@@ -5,6 +5,11 @@ namespace {
 
 std::atomic<FaultPlan*> armed_plan{nullptr};
 
+bool moves_bytes(Call call) {
+  return call == Call::kRead || call == Call::kWrite || call == Call::kPread ||
+         call == Call::kPwrite || call == Call::kGetrandom;
+}
+
 }  // namespace
 
 void FaultPlan::arm() { armed_plan.store(this, std::memory_order_release); }
@@ -15,7 +20,8 @@ void FaultPlan::disarm() {
 }
 
 std::optional<int> FaultPlan::on_call(Call call) {
-  if (call_ != Call::kAny && call_ != call) {
+  const bool applies = error_ != kShortTransfer || moves_bytes(call);
+  if (!applies || (call_ != Call::kAny && call_ != call)) {
     return std::nullopt;
   }
   const uint64_t index = seen_.fetch_add(1) + 1;

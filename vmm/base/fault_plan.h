@@ -50,13 +50,17 @@ enum class Call : uint8_t {
   kClock,
 };
 
+// In place of an errno: the call moves one byte and succeeds. Only calls that move bytes count
+// then.
+inline constexpr int kShortTransfer = -1;
+
 class FaultPlan {
  public:
   // The n-th call (counted from 1) that matches `call` fails with `error`; with `sticky` every
-  // later one does too.
+  // later one does too. `error` is an errno or kShortTransfer.
   FaultPlan(Call call, uint64_t n, int error, bool sticky = false)
       : call_(call), n_(n), error_(error), sticky_(sticky) {}
-  ~FaultPlan() { disarm(); }
+  virtual ~FaultPlan() { disarm(); }
   FaultPlan(const FaultPlan&) = delete;
   FaultPlan& operator=(const FaultPlan&) = delete;
 
@@ -67,8 +71,9 @@ class FaultPlan {
   uint64_t seen() const { return seen_.load(); }
   bool fired() const { return fired_.load(); }
 
-  // What the shim asks before each call: the errno to fail with, or nothing.
-  std::optional<int> on_call(Call call);
+  // What the shim asks before each call, on any thread: the errno to fail with, or nothing. A test
+  // may have another plan than "the n-th".
+  virtual std::optional<int> on_call(Call call);
 
  private:
   const Call call_;

@@ -30,6 +30,31 @@ StatusOr<UniqueFd> owned(Result result, std::string_view what) {
 
 std::string text(std::string_view view) { return std::string(view); }
 
+// invoke() of a call that moves bytes, which a plan can cut short: `function` is given how many it
+// may move at most. EINTR is retried.
+template <typename Function>
+Result transfer(Call call, size_t bytes, Function function) {
+  const auto injected = injected_error(call);
+  if (injected && *injected != kShortTransfer) {
+    return {-1, *injected};
+  }
+  const size_t most = injected ? std::min<size_t>(bytes, 1) : bytes;
+  return call_until_done(OnEintr::kRetry, [&] { return function(most); });
+}
+
+// The same with vectors, of which none is empty: `function` is given those to use.
+template <typename Function>
+Result transfer_vectors(Call call, std::span<const iovec> vectors, Function function) {
+  size_t bytes = 0;
+  for (const iovec& vector : vectors) {
+    bytes += vector.iov_len;
+  }
+  return transfer(call, bytes, [&](size_t most) {
+    const iovec first{vectors.empty() ? nullptr : vectors.front().iov_base, most};
+    return function(most < bytes ? std::span(&first, 1) : vectors);
+  });
+}
+
 }  // namespace
 
 Result ioctl(int fd, unsigned long request, uint64_t argument) {
@@ -51,23 +76,24 @@ StatusOr<UniqueFd> open_at(int directory, const std::string& name, int flags, un
 }
 
 Result read(int fd, std::span<std::byte> into) {
-  return invoke(Call::kRead, OnEintr::kRetry, [&] { return ::read(fd, into.data(), into.size()); });
+  return transfer(Call::kRead, into.size(),
+                  [&](size_t most) { return ::read(fd, into.data(), most); });
 }
 
 Result write(int fd, std::span<const std::byte> from) {
-  return invoke(Call::kWrite, OnEintr::kRetry,
-                [&] { return ::write(fd, from.data(), from.size()); });
+  return transfer(Call::kWrite, from.size(),
+                  [&](size_t most) { return ::write(fd, from.data(), most); });
 }
 
 Result preadv(int fd, std::span<const iovec> into, uint64_t offset) {
-  return invoke(Call::kPread, OnEintr::kRetry, [&] {
-    return ::preadv(fd, into.data(), static_cast<int>(into.size()), static_cast<off_t>(offset));
+  return transfer_vectors(Call::kPread, into, [&](std::span<const iovec> use) {
+    return ::preadv(fd, use.data(), static_cast<int>(use.size()), static_cast<off_t>(offset));
   });
 }
 
 Result pwritev(int fd, std::span<const iovec> from, uint64_t offset) {
-  return invoke(Call::kPwrite, OnEintr::kRetry, [&] {
-    return ::pwritev(fd, from.data(), static_cast<int>(from.size()), static_cast<off_t>(offset));
+  return transfer_vectors(Call::kPwrite, from, [&](std::span<const iovec> use) {
+    return ::pwritev(fd, use.data(), static_cast<int>(use.size()), static_cast<off_t>(offset));
   });
 }
 
@@ -252,8 +278,8 @@ Result epoll_wait(int epoll, std::span<epoll_event> events, int timeout_ms) {
 Status getrandom(std::span<std::byte> into) {
   size_t done = 0;
   while (done < into.size()) {
-    const Result result = invoke(Call::kGetrandom, OnEintr::kRetry, [&] {
-      return ::getrandom(into.data() + done, into.size() - done, 0);
+    const Result result = transfer(Call::kGetrandom, into.size() - done, [&](size_t most) {
+      return ::getrandom(into.data() + done, most, 0);
     });
     if (!result.ok()) {
       return result.status("getrandom");

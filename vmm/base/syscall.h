@@ -35,15 +35,12 @@ struct Result {
   Status status(std::string_view what) const { return ok() ? Status() : errno_status(error, what); }
 };
 
-// Runs `function` (which returns -1 and sets errno on failure) through the shim. With kRetryOnEintr
-// it is repeated while the kernel answers EINTR.
+// Whether a call is repeated while the kernel answers EINTR.
 enum class OnEintr : uint8_t { kRetry, kReturn };
 
+// `function` returns -1 and sets errno on failure.
 template <typename Function>
-Result invoke(Call call, OnEintr on_eintr, Function function) {
-  if (const auto injected = injected_error(call)) {
-    return {-1, *injected};
-  }
+Result call_until_done(OnEintr on_eintr, Function function) {
   while (true) {
     const auto value = function();
     if (value >= 0) {
@@ -53,6 +50,15 @@ Result invoke(Call call, OnEintr on_eintr, Function function) {
       return {-1, errno};
     }
   }
+}
+
+// The same through the shim: an armed plan may fail it.
+template <typename Function>
+Result invoke(Call call, OnEintr on_eintr, Function function) {
+  if (const auto injected = injected_error(call)) {
+    return {-1, *injected};
+  }
+  return call_until_done(on_eintr, function);
 }
 
 // ioctl with an integer or a pointer argument. EINTR is returned, not retried: KVM_RUN means

@@ -19,7 +19,10 @@ StatusOr<UniqueFd> open_and_unlink(const std::string& directory) {
   RAMET_RETURN_IF_ERROR(sys::getrandom(std::as_writable_bytes(std::span(&random, 1))));
   const std::string path = absl::StrFormat("%s/.ramet-unnamed-%016x", directory, random);
   RAMET_ASSIGN_OR_RETURN(UniqueFd fd, sys::open(path, O_RDWR | O_CREAT | O_EXCL, kOwnerOnly));
-  RAMET_RETURN_IF_ERROR(sys::unlink(path));
+  if (Status unlinked = sys::unlink(path); !unlinked.ok()) {
+    sys::unlink(path).IgnoreError();  // once more: nobody else knows the name
+    return unlinked;
+  }
   return fd;
 }
 

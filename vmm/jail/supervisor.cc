@@ -20,6 +20,7 @@ constexpr uint64_t kStopId = 0;
 constexpr size_t kEventsAtOnce = 16;
 // A thread that asks in a loop, or holds up the one that tells, makes the host keep no more.
 constexpr size_t kMaxToTell = 1000;
+constexpr int kStopTries = 3;
 
 // The kernel writes and reads its own size of a structure, which may be larger than ours.
 std::vector<uint64_t> room(size_t bytes) {
@@ -58,7 +59,10 @@ Status Supervisor::prepare() {
 Supervisor::~Supervisor() {
   if (answering_ != nullptr) {
     const uint64_t one = 1;
-    sys::write(stop_.get(), std::as_bytes(std::span<const uint64_t, 1>(&one, 1)));
+    const auto bytes = std::as_bytes(std::span<const uint64_t, 1>(&one, 1));
+    // Again where it fails: the thread would wait for ever.
+    for (int i = 0; i < kStopTries && !sys::write(stop_.get(), bytes).ok(); ++i) {
+    }
     answering_->join();
   }
   if (telling_ != nullptr) {

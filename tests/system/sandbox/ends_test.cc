@@ -13,8 +13,9 @@
 
 namespace {
 
-using ramet::testing::count_process;
 using ramet::testing::fork_shared;
+using ramet::testing::quiet_process;
+using ramet::testing::settled_process;
 using ramet::testing::shared_template;
 using ramet::testing::shell;
 
@@ -39,11 +40,11 @@ TEST_CASE("fifty forks killed in the middle of a command leave no descriptor, th
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
   kill_in_the_middle();  // what is made once and kept is made here
-  const auto before = count_process();
+  const auto before = quiet_process();
   for (int i = 0; i < 50; ++i) {
     kill_in_the_middle();
   }
-  const auto after = count_process();
+  const auto after = settled_process(before);
   CHECK(after.fds == before.fds);
   CHECK(after.threads == before.threads);
   CHECK(after.mappings <= before.mappings + 8);  // the C library's arenas

@@ -18,7 +18,8 @@
 namespace {
 
 namespace fs = std::filesystem;
-using ramet::testing::count_process;
+using ramet::testing::quiet_process;
+using ramet::testing::settled_process;
 using ramet::testing::shared_template;
 using ramet::testing::shell;
 
@@ -136,13 +137,13 @@ TEST_CASE("a template with any file missing is refused by the file's name") {
   for (const std::string& file : kFiles) {
     const std::string path = copy_of_saved("broken");
     fs::remove(path + "/" + file);
-    const auto before = count_process();
+    const auto before = quiet_process();
     const auto loaded = load(path);
     REQUIRE(!loaded.ok());
     INFO(loaded.status());
     CHECK(sandbox::reason_of(loaded.status()) == sandbox::Reason::kBadTemplate);
     CHECK(std::string(loaded.status().message()).find(file) != std::string::npos);
-    CHECK(count_process().fds == before.fds);
+    CHECK(settled_process(before).fds == before.fds);
   }
 }
 

@@ -108,6 +108,32 @@ TEST_CASE("a listener slower than its guest never holds it up, and is told what 
   CHECK(all.find("bytes of the console were dropped]\nthe last\n") != std::string::npos);
 }
 
+TEST_CASE("a listener that has not caught up when its machine goes is told what it missed") {
+  const Calls calls;
+  std::promise<void> go;
+  const auto gate = go.get_future().share();
+  std::string all;
+  const std::string line = std::string(Console::kMaxLine - 1, 'x') + "\n";
+  const size_t fit = Console::kMaxWaiting / line.size();
+  std::thread opener;
+  {
+    Console console(calls.get(), [&](std::string_view text) {
+      gate.wait();
+      all += text;
+    });
+    for (size_t i = 0; i < fit + 3; ++i) {
+      print(&console, line);
+    }
+    opener = std::thread([&] { go.set_value(); });
+  }
+  opener.join();
+  CHECK(all.find(line) == 0);
+  CHECK(all.size() > fit * line.size());
+  const std::string notice =
+      std::to_string(3 * line.size()) + " bytes of the console were dropped]\n";
+  CHECK(all.rfind(notice) == all.size() - notice.size());
+}
+
 TEST_CASE("what a listener holds is destroyed on the thread for the embedder's code") {
   const Calls calls;
   std::thread::id calls_thread;

@@ -120,6 +120,55 @@ TEST_CASE("a file without a name is made with and without O_TMPFILE, and leaves 
   }
 }
 
+TEST_CASE(
+    "a file without a name whose name cannot be removed at first is a Status and leaves none") {
+  // A file system without O_TMPFILE, whose first unlink fails.
+  class NoTmpfile final : public FaultPlan {
+   public:
+    NoTmpfile() : FaultPlan(Call::kUnlink, 1, EIO) {}
+    std::optional<int> on_call(Call call) override {
+      if (call == Call::kOpen && !std::exchange(opened_, true)) {
+        return EOPNOTSUPP;
+      }
+      return FaultPlan::on_call(call);
+    }
+
+   private:
+    bool opened_ = false;
+  };
+  const ramet::testing::TempDir folder;
+  NoTmpfile plan;
+  plan.arm();
+  const auto file = ramet::create_unnamed_file(folder.path(), 8192);
+  plan.disarm();
+  CHECK(plan.fired());
+  CHECK(!file.ok());
+  CHECK(folder.entries() == 0);
+}
+
+TEST_CASE("a transfer that is cut short is gone on with, and only transfers count") {
+  const ramet::testing::TempDir folder;
+  FaultPlan plan(Call::kAny, 1, ramet::sys::kShortTransfer);
+  plan.arm();
+  const auto fd = ramet::sys::open(folder / "f", O_RDWR | O_CREAT, 0600);
+  REQUIRE(fd.ok());
+  CHECK(plan.seen() == 0);
+  const std::array<std::byte, 5> out = {std::byte{1}, std::byte{2}, std::byte{3}, std::byte{4},
+                                        std::byte{5}};
+  REQUIRE(ramet::sys::pwrite_all(fd->get(), out, 0, "write").ok());
+  CHECK(plan.fired());
+  CHECK(plan.seen() == 2);
+  std::array<std::byte, 5> in{};
+  REQUIRE(ramet::sys::pread_exactly(fd->get(), in, 0, "read").ok());
+  CHECK(in == out);
+  FaultPlan next(Call::kPread, 1, ramet::sys::kShortTransfer);
+  next.arm();
+  in = {};
+  REQUIRE(ramet::sys::pread_exactly(fd->get(), in, 0, "read").ok());
+  CHECK(next.seen() == 2);
+  CHECK(in == out);
+}
+
 TEST_CASE("a file without a name that cannot be made is a Status with its folder") {
   const ramet::testing::TempDir folder;
   const auto missing = ramet::create_unnamed_file(folder / "nothing", 1);

@@ -383,6 +383,20 @@ TEST_CASE("each call that a jail makes may fail: a Status, and nothing is left")
   }
 }
 
+TEST_CASE("a jail whose threads are not told at once to stop ends all the same") {
+  using sys::FaultPlan;
+  const size_t threads = thread_count();
+  for (const int error : {EIO, sys::kShortTransfer}) {
+    auto jail = make(options());
+    FaultPlan plan(sys::Call::kWrite, 1, error);
+    plan.arm();
+    jail.reset();
+    plan.disarm();
+    CHECK(plan.fired());
+    CHECK(settled(thread_count, threads) == threads);
+  }
+}
+
 namespace {
 
 // Takes and gives back more than one heap of an arena, and blocks that malloc maps by themselves.

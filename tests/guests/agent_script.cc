@@ -1,0 +1,159 @@
+#include <algorithm>
+#include <stdexcept>
+
+#include "tests/guests/agent.h"
+
+namespace ramet::testing {
+namespace {
+
+using vsock::Op;
+
+constexpr uint64_t kPeerPort = kRounds + 0x100;
+constexpr uint64_t kGeneration = kRounds + 0x110;
+// Packets of the flood, and of those too large for a page.
+constexpr uint64_t kLargePacket = kFreeMemory;
+
+vsock::PacketHeader from_agent(Op op) {
+  vsock::PacketHeader header = packet_header(op);
+  header.src_port = wire::kAgentPort;
+  return header;
+}
+
+std::vector<std::byte> frame(const wire::Message& message) {
+  auto encoded = wire::encode(message);
+  if (!encoded.ok()) {
+    throw std::logic_error(std::string(encoded.error()));
+  }
+  return encoded.take();
+}
+
+}  // namespace
+
+AgentScript::AgentScript(GuestBuilder* guest) : guest_(*guest) {
+  put_receive_buffers(guest_, kPacketRoom);
+  guest_.bring_up({kVsockRx, kVsockTx, kVsockEvents});
+  guest_.submit(kVsockRx, kVsockRx.size);
+  guest_.cpu().bytes({0x4d, 0x31, 0xe4});  // xor r12, r12: receive buffers seen
+}
+
+// The packet's address stays in rsi.
+void AgentScript::wait_packet(Op op) {
+  Assembler& code = guest_.cpu();
+  const size_t again = code.here();
+  code.load(kVsockRx.used_index(), 2);
+  code.bytes({0x66, 0x44, 0x39, 0xe0});  // cmp ax, r12w
+  code.jump_back({0x0f, 0x84}, again);
+  code.bytes({0x48, 0xbe});  // mov rsi, imm64
+  code.immediate(kReceiveBuffers, 8);
+  // mov eax, r12d; and eax, size - 1; shl rax, 12; add rsi, rax; inc r12
+  code.bytes({0x44, 0x89, 0xe0, 0x25});
+  code.immediate(kVsockRx.size - 1, 4);
+  code.bytes({0x48, 0xc1, 0xe0, 0x0c, 0x48, 0x01, 0xc6, 0x49, 0xff, 0xc4});
+  code.bytes({0x66, 0x81, 0x7e, static_cast<uint8_t>(kOperationOffset)});  // cmp [rsi + 30], imm16
+  code.immediate(static_cast<uint16_t>(op), 2);
+  code.jump_back({0x0f, 0x85}, again);
+}
+
+void AgentScript::note_peer() {
+  guest_.cpu().bytes({0x8b, 0x46, static_cast<uint8_t>(kSourcePortOffset)});  // mov eax, [rsi + 16]
+  guest_.cpu().store_rax(kPeerPort, 4);
+}
+
+uint16_t AgentScript::add_packet(const vsock::PacketHeader& header,
+                                 std::span<const std::byte> payload) {
+  if (packets_ == kVsockTx.size || payload.size() > kPacketRoom - vsock::kHeaderBytes) {
+    throw std::logic_error("an agent that says too much");
+  }
+  put_packet(guest_, packets_, header, static_cast<uint32_t>(payload.size()));
+  guest_.put(packet_address(packets_) + vsock::kHeaderBytes, payload);
+  guest_.available(kVsockTx, packets_, packets_);
+  return packets_++;
+}
+
+void AgentScript::give(uint16_t packet) {
+  guest_.cpu().load(kPeerPort, 4);
+  guest_.cpu().store_rax(packet_address(packet) + kTargetPortOffset, 4);
+  guest_.submit(kVsockTx);
+  guest_.wait_used(kVsockTx);
+}
+
+void AgentScript::send(Op op, uint32_t flags) {
+  vsock::PacketHeader header = from_agent(op);
+  header.flags = flags;
+  give(add_packet(header, {}));
+}
+
+void AgentScript::say(std::span<const std::byte> bytes) {
+  vsock::PacketHeader header = from_agent(Op::kRw);
+  header.len = static_cast<uint32_t>(bytes.size());
+  give(add_packet(header, bytes));
+}
+
+void AgentScript::say(const wire::Message& message) { say(frame(message)); }
+
+// Two packets above 64 KiB / 2: the host gives a credit update for every 64 KiB that it has read.
+void AgentScript::say_for_ever(std::span<const std::byte> bytes) {
+  Assembler& code = guest_.cpu();
+  std::vector<std::byte> all;
+  while (all.size() <= (64 << 10)) {
+    all.insert(all.end(), bytes.begin(), bytes.end());
+  }
+  vsock::PacketHeader header = from_agent(Op::kRw);
+  header.len = static_cast<uint32_t>(all.size());
+  const uint16_t last = kVsockTx.size - 1;
+  guest_.put_object(kLargePacket, vsock::encode_header(header));
+  guest_.put(kLargePacket + vsock::kHeaderBytes, all);
+  guest_.descriptor(kVsockTx, last,
+                    {kLargePacket, static_cast<uint32_t>(vsock::kHeaderBytes + all.size()), 0, 0});
+  code.load(kPeerPort, 4);
+  code.store_rax(kLargePacket + kTargetPortOffset, 4);
+  for (uint16_t i = 0; i < kVsockTx.size; ++i) {
+    code.store(kVsockTx.avail() + virtio::kRingEntries + uint64_t{2} * i, last, 2);
+  }
+  code.forever([&] {
+    guest_.submit(kVsockTx);
+    wait_packet(Op::kCreditUpdate);
+    refill(guest_, kVsockRx);
+    guest_.round();
+  });
+}
+
+void AgentScript::accept(uint32_t buf_alloc) {
+  wait_packet(Op::kRequest);
+  note_peer();
+  vsock::PacketHeader header = from_agent(Op::kResponse);
+  header.buf_alloc = buf_alloc;
+  give(add_packet(header, {}));
+}
+
+void AgentScript::reseed_well(int acks) {
+  accept();
+  greet();
+  wait_packet(Op::kRw);
+  // The host's Hello, then the Reseed with its generation.
+  const size_t hello = frame(wire::Hello{}).size();
+  const auto generation =
+      static_cast<uint32_t>(vsock::kHeaderBytes + hello + wire::kHeaderBytes + wire::kEntropyBytes);
+  const uint16_t ack = packets_;
+  const std::vector<std::byte> bytes = frame(wire::ReseedAck{});
+  for (uint32_t half = 0; half < 2; ++half) {
+    guest_.cpu().bytes({0x48, 0x8b, 0x86});  // mov rax, [rsi + disp32]
+    guest_.cpu().immediate(generation + 8 * half, 4);
+    for (int i = 0; i < acks; ++i) {
+      guest_.cpu().store_rax(packet_address(static_cast<uint16_t>(ack + i)) + vsock::kHeaderBytes +
+                                 wire::kHeaderBytes + uint64_t{8} * half,
+                             8);
+    }
+  }
+  for (int i = 0; i < acks; ++i) {
+    say(bytes);
+  }
+}
+
+void AgentScript::take_exec() {
+  accept();
+  greet();
+  wait_packet(Op::kRw);
+}
+
+}  // namespace ramet::testing

@@ -137,6 +137,8 @@ void add_run(CLI::App& app, Arguments& out, Spelled& spelled) {
   once_each(run->add_option("--limit", spelled.limits,
                             "what the run may use, see below; may be given several times"))
       ->type_name("NAME=VALUE");
+  run->add_flag("--isolate", out.isolate,
+                "run the machine in a process of its own, without files, network or privileges");
   run->add_option("--hostname", out.hostname, "host name of the fork (default: a new one)")
       ->type_name("NAME");
   run->add_flag("-i,--interactive", out.interactive, "pass on standard input from a terminal too");

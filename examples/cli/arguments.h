@@ -60,6 +60,7 @@ struct Arguments {
   bool interactive = false;
   bool clocks = false;
   bool console = false;
+  bool isolate = false;  // in a process of its own
 };
 
 // `words` are argv without the program's name.

@@ -141,6 +141,9 @@ int command_run(const Context& context) {
   options.limits = arguments.limits;
   options.hostname = arguments.hostname;
   options.console = [&console](std::string_view text) { console.take(text); };
+  if (arguments.isolate) {
+    options.isolation = sandbox::Isolation::kProcess;
+  }
   auto box = sandbox::fork(*from, options);
   if (!box.ok()) {
     const bool limited = sandbox::limit_of(box.status()).has_value();

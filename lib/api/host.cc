@@ -121,6 +121,30 @@ void report_confinement(const ramet::HostFacts& facts, HostReport* report) {
   }
 }
 
+void report_enclosure(const ramet::HostFacts& facts, HostReport* report) {
+  const auto& enclosure = facts.enclosure;
+  if (!facts.kvm.ok()) {
+    return;  // said already
+  }
+  if (!enclosure.ok()) {
+    report->findings.push_back(
+        {Finding::Level::kWarning,
+         "sandboxes cannot run in processes of their own: " +
+             std::string(enclosure.status().message()),
+         "run them in this process (Isolation::kInProcess), or lift what the message names"});
+  } else if (!enclosure->complete()) {
+    report->findings.push_back(
+        {Finding::Level::kWarning,
+         "a sandbox in a process of its own lacks: " + enclosure->missing(),
+         "with require_confinement such a fork fails; without, it has the rest"});
+  } else {
+    report->findings.push_back({Finding::Level::kOk,
+                                "a sandbox in a process of its own has no file, network, other "
+                                "process or privilege within reach",
+                                ""});
+  }
+}
+
 }  // namespace
 
 bool HostReport::usable() const {
@@ -154,6 +178,7 @@ HostReport inspect_host(const std::string& kvm_device) {
   report_pressure(facts, &report);
   report_pagemap(facts, &report);
   report_confinement(facts, &report);
+  report_enclosure(facts, &report);
   return report;
 }
 

@@ -12,7 +12,9 @@
 #include <absl/strings/numbers.h>
 #include <absl/strings/str_split.h>
 
+#include "lib/core/engine.h"
 #include "lib/instance/reasons.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/syscall.h"
 #include "vmm/kvm/capabilities.h"
 #include "vmm/kvm/kvm.h"
@@ -24,6 +26,7 @@ namespace ramet {
 namespace {
 
 constexpr size_t kMaxProcFile = 1 << 20;
+constexpr uint64_t kHelperNs = 10'000'000'000;
 
 // A file of /proc as far as the limit goes; empty where there is none.
 std::string read_proc(const std::string& path) {
@@ -77,6 +80,12 @@ Status try_machine(std::shared_ptr<const Kvm> kvm) {
   RAMET_ASSIGN_OR_RETURN(const auto vm, Vm::create(std::move(kvm)));
   RAMET_ASSIGN_OR_RETURN(const auto vcpu, Vcpu::create(*vm, 0));
   return vcpu->tsc_khz().status();
+}
+
+StatusOr<jail::Enclosure> try_helper(const std::string& kvm_device) {
+  RAMET_ASSIGN_OR_RETURN(const auto engine,
+                         Engine::create({.kvm_device = kvm_device, .ready_helpers = 0}));
+  return engine->enclosure(monotonic_ns() + kHelperNs);
 }
 
 void inspect_confinement(HostFacts* facts) {
@@ -133,6 +142,7 @@ HostFacts inspect_host(const std::string& kvm_device) {
     facts.tsc_runs = facts.kvm.ok();
   }
   inspect_confinement(&facts);
+  facts.enclosure = try_helper(kvm_device);
   inspect_pagemap(&facts);
   facts.pressure = HostPressure().read();
   return facts;

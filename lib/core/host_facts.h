@@ -11,6 +11,7 @@
 
 #include "lib/core/pressure.h"
 #include "vmm/base/status.h"
+#include "vmm/jail/enclosure.h"
 #include "vmm/jail/jail.h"
 
 namespace ramet {
@@ -40,6 +41,8 @@ struct HostFacts {
   // What the jail of a new engine says; its error where not even that can be had.
   StatusOr<jail::JailReport> confinement = absl::UnknownError("not tried");
   std::array<jail::Policy, jail::kThreadKinds.size()> policies;  // by ThreadKind
+  // What a helper process stands behind here; its error where none can be had.
+  StatusOr<jail::Enclosure> enclosure = absl::UnknownError("not tried");
 };
 
 HostFacts inspect_host(const std::string& kvm_device);

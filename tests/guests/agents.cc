@@ -2,6 +2,7 @@
 #include <absl/strings/str_format.h>
 
 #include "lib/agent/client.h"
+#include "lib/core/local_machine.h"
 #include "lib/core/sandbox_machine.h"
 #include "lib/instance/reasons.h"
 #include "tests/guests/agent.h"
@@ -212,8 +213,9 @@ StatusOr<std::unique_ptr<SandboxMachine>> make_sandbox(const HostileAgent& agent
   AgentScript script(&builder);
   agent.write(script);
   RAMET_ASSIGN_OR_RETURN(auto instance, make_hostile_instance(builder, 1));
-  return std::make_unique<SandboxMachine>(hostile_engine(), std::move(instance), "hostile",
-                                          SandboxTimes{});
+  return std::make_unique<SandboxMachine>(hostile_engine(),
+                                          std::make_unique<LocalMachine>(std::move(instance)),
+                                          "hostile", SandboxTimes{});
 }
 
 // The reseed, and where that is to be well, a command.

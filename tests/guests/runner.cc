@@ -62,6 +62,8 @@ std::string name_of(EndReason reason) {
       return "host error";
     case EndReason::kRefusedCall:
       return "refused call";
+    case EndReason::kLimit:
+      return "limit";
     case EndReason::kStopped:
       break;
   }

@@ -11,6 +11,7 @@
 
 #include "lib/core/boot.h"
 #include "lib/core/engine.h"
+#include "lib/core/local_machine.h"
 #include "lib/core/sandbox_life.h"
 #include "lib/instance/reasons.h"
 #include "tests/kvm/need_kvm.h"
@@ -135,7 +136,8 @@ Guest start_guest(Program program, const InstanceLimits& limits, const GuestOpti
   for (uint32_t vcpu = 0; vcpu < options.vcpus; ++vcpu) {
     REQUIRE(enter_program((*instance)->machine(), vcpu).ok());
   }
-  guest.life = SandboxLife::create(guest.engine.get(), *std::move(instance), {});
+  guest.life = SandboxLife::create(guest.engine.get(),
+                                   std::make_unique<LocalMachine>(*std::move(instance)), {});
   REQUIRE(guest.life->start().ok());
   return guest;
 }
@@ -280,7 +282,8 @@ TEST_CASE(
                                      {.limits = {.wall_ns = 1}});
     REQUIRE(instance.ok());
     REQUIRE((*instance)->machine().wait_end(monotonic_ns() + kPatience).has_value());
-    const auto life = SandboxLife::create(engine->get(), *std::move(instance), {});
+    const auto life = SandboxLife::create(engine->get(),
+                                          std::make_unique<LocalMachine>(*std::move(instance)), {});
     CHECK(life->state() == SandboxState::kGone);
     CHECK(limit_of(life->end_reason()).has_value());
     CHECK_FALSE(life->start().ok());

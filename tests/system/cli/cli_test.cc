@@ -144,6 +144,15 @@ TEST_CASE("run ends with 124 at a --limit, and says which with its figures") {
   CHECK(run({"run", "py", "--limit", "memory", "--", "true"}).code == 125);
 }
 
+TEST_CASE("run --isolate streams both ways through a process of the sandbox's own") {
+  NEEDS_TEMPLATE();
+  const std::string much(1'000'000, 'x');
+  const Ended ended = run({"run", "py", "--isolate", "--", "cat"}, much);
+  CHECK(ended.code == 0);
+  CHECK(ended.out == much);
+  CHECK(run({"run", "py", "--isolate", "--", "sh", "-c", "echo err >&2; exit 3"}).code == 3);
+}
+
 TEST_CASE("run passes on standard input, whole, and the command sees its end") {
   NEEDS_TEMPLATE();
   CHECK(run({"run", "py", "--", "python3", "-"}, "print(6 * 7)\n").out == "42\n");

@@ -63,8 +63,7 @@ const absl::StatusOr<sandbox::Template>& shared_template() {
   return kTemplate;
 }
 
-absl::StatusOr<sandbox::Sandbox> fork_shared() {
-  sandbox::ForkOptions options;
+absl::StatusOr<sandbox::Sandbox> fork_shared(sandbox::ForkOptions options) {
 #if defined(RAMET_IN_HELPERS)
   options.isolation = sandbox::Isolation::kProcess;
 #endif

@@ -31,7 +31,7 @@ const absl::StatusOr<sandbox::Template>& shared_template();
 
 // A fork of it, in the isolation that the program is made for: tests of sandboxes are built once
 // for each (CMakeLists.txt).
-absl::StatusOr<sandbox::Sandbox> fork_shared();
+absl::StatusOr<sandbox::Sandbox> fork_shared(sandbox::ForkOptions options = {});
 
 // exec of `sh -c script`.
 absl::StatusOr<sandbox::ExecResult> shell(sandbox::Sandbox& box, const std::string& script);

@@ -18,6 +18,7 @@
 namespace {
 
 using namespace std::chrono_literals;
+using ramet::testing::fork_shared;
 using ramet::testing::shared_template;
 using ramet::testing::shell;
 using sandbox::Limit;
@@ -26,7 +27,7 @@ constexpr uint64_t kMiB = 1 << 20;
 const sandbox::ExecOptions kPatient = {.timeout = 200s};
 
 sandbox::Sandbox fork_with(const sandbox::Limits& limits) {
-  auto box = sandbox::fork(*shared_template(), {.limits = limits});
+  auto box = fork_shared({.limits = limits});
   RAMET_REQUIRE_OK(box);
   return *std::move(box);
 }
@@ -151,7 +152,7 @@ TEST_CASE("a sandbox ends at its wall clock, in a command and between commands")
 TEST_CASE("a fork that is not ready at its wall clock fails with the limit") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
-  const auto box = sandbox::fork(*shared_template(), {.limits = {.wall_clock = 1ms}});
+  const auto box = fork_shared({.limits = {.wall_clock = 1ms}});
   INFO(box.status());
   CHECK(sandbox::reason_of(box.status()) == sandbox::Reason::kLimitReached);
 }
@@ -192,8 +193,7 @@ TEST_CASE("limits that make no sense are refused before anything is made") {
        {sandbox::Limits{.wall_clock = -1ms}, sandbox::Limits{.cpu_time = -1s},
         sandbox::Limits{.disk_action = sandbox::LimitAction::kThrottle},
         sandbox::Limits{.exits = {.per_second = 1, .action = sandbox::LimitAction::kRefuse}}}) {
-    CHECK(sandbox::fork(*shared_template(), {.limits = limits}).status().code() ==
-          absl::StatusCode::kInvalidArgument);
+    CHECK(fork_shared({.limits = limits}).status().code() == absl::StatusCode::kInvalidArgument);
   }
 }
 

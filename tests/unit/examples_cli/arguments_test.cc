@@ -35,6 +35,11 @@ TEST_CASE("words behind -- are the command, untouched") {
   CHECK(out.command == Words{"sh", "-c", "--json", "--", "[a,b]", ""});
 }
 
+TEST_CASE("run stays in this process unless it is told to --isolate") {
+  CHECK_FALSE(parse_arguments({"run", "py", "--", "--isolate"}).isolate);
+  CHECK(parse_arguments({"run", "py", "--isolate", "--", "true"}).isolate);
+}
+
 TEST_CASE("run without a command, or without --, says where the command goes") {
   for (const Words& words : {Words{"run", "py"}, Words{"run", "py", "--"}, Words{"run", "py", "ls"},
                              Words{"run", "py", "ls", "-l"}}) {

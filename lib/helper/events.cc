@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint64_t kStopId = 0;
 constexpr size_t kEventsAtOnce = 16;
+constexpr int kStopTries = 3;
 
 }  // namespace
 
@@ -33,7 +34,10 @@ HelperEvents::~HelperEvents() { stop(); }
 void HelperEvents::stop() {
   if (thread_ != nullptr) {
     const uint64_t one = 1;
-    sys::write(stop_.get(), std::as_bytes(std::span<const uint64_t, 1>(&one, 1)));
+    const auto bytes = std::as_bytes(std::span<const uint64_t, 1>(&one, 1));
+    // Again where it fails: the thread would wait for ever.
+    for (int i = 0; i < kStopTries && !sys::write(stop_.get(), bytes).ok(); ++i) {
+    }
     thread_.reset();
   }
 }

@@ -56,6 +56,7 @@ void behave(GuestBuilder& guest) {
 }
 
 struct Life {
+  Isolation isolation = Isolation::kInProcess;
   std::shared_ptr<Engine> engine;
   UniqueFd memory;
   std::unique_ptr<Instance> instance;
@@ -66,6 +67,7 @@ Status make(Life* life) {
   EngineConfig config;
   config.scratch_directory = temp_root();
   config.idle_threads = 0;
+  config.ready_helpers = 0;
   RAMET_ASSIGN_OR_RETURN(life->engine, Engine::create(std::move(config)));
   GuestBuilder guest;
   behave(guest);
@@ -112,9 +114,10 @@ Status save(Life* life, const std::string& directory) {
 Status fork_and_exec(Life* life, const std::string& directory) {
   RAMET_ASSIGN_OR_RETURN(const auto loaded,
                          load_template({.directory = directory, .scratch_directory = temp_root()}));
-  RAMET_ASSIGN_OR_RETURN(
-      auto machine,
-      fork_sandbox(life->engine, *loaded, {.ready_deadline_ns = monotonic_ns() + patience()}));
+  RAMET_ASSIGN_OR_RETURN(auto machine,
+                         fork_sandbox(life->engine, *loaded,
+                                      {.ready_deadline_ns = monotonic_ns() + patience(),
+                                       .isolation = life->isolation}));
   ExecSpec spec;
   spec.argv = {"true"};
   spec.timeout_ns = patience();
@@ -132,9 +135,10 @@ Status live_in(Life* life, const std::string& directory) {
 
 }  // namespace
 
-Lived live(const std::string& folder) {
+Lived live(const std::string& folder, Isolation isolation) {
   const std::string directory = folder + "/t";
   Life life;
+  life.isolation = isolation;
   Lived lived{.status = live_in(&life, directory), .broken = {}};
   // Nothing of a template that was not saved is left, under any name.
   const bool saved = std::filesystem::exists(directory + "/manifest.json");

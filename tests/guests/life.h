@@ -8,6 +8,7 @@
 
 #include <string>
 
+#include "lib/fork/fork.h"
 #include "vmm/base/status.h"
 
 namespace ramet::testing {
@@ -19,7 +20,7 @@ struct Lived {
 
 // With an engine of its own. `folder` is there and empty, and is left so where the save failed; the
 // template lies in it otherwise.
-Lived live(const std::string& folder);
+Lived live(const std::string& folder, Isolation isolation = Isolation::kInProcess);
 
 }  // namespace ramet::testing
 

@@ -31,7 +31,7 @@ struct Count {
 };
 
 // False: the plan did not fire any more.
-bool live_with(uint64_t n, int error, Count* count) {
+bool live_with(uint64_t n, int error, Count* count, Isolation isolation = Isolation::kInProcess) {
   const TempDir folder;
   const Belongings before = belongings();
   const auto start = Clock::now();
@@ -39,7 +39,7 @@ bool live_with(uint64_t n, int error, Count* count) {
   static std::deque<sys::FaultPlan> plans;
   sys::FaultPlan* const plan = &plans.emplace_back(sys::Call::kAny, n, error);
   plan->arm();
-  const Lived lived = live(folder.path());
+  const Lived lived = live(folder.path(), isolation);
   plan->disarm();
   const auto took = Clock::now() - start;
   INFO("call " << n << ", errno " << error << " (-1: cut short): " << lived.status.ToString());
@@ -80,6 +80,20 @@ TEST_CASE("whichever system call fails in a sandbox's life, it is a Status and n
   CHECK(count.failed > 100 / stride);
   CHECK(count.survived < count.failed);
   print("each call failed", count);
+}
+
+TEST_CASE(
+    "whichever system call fails around a helper process, it is a Status and nothing is left") {
+  RAMET_NEED_KVM(kvm);
+  Count count;
+  const uint64_t stride = in_nested_machine() && !long_run() ? 7 : 1;
+  for (uint64_t n = 1; live_with(n, kErrors[n % kErrors.size()], &count, Isolation::kHelper);
+       n += stride) {
+    REQUIRE(n < 10'000);
+  }
+  CHECK(count.failed > 100 / stride);
+  CHECK(count.survived < count.failed);
+  print("each call failed around a helper process", count);
 }
 
 TEST_CASE("whichever transfer is cut short in a sandbox's life, it goes on, to the end") {

@@ -86,11 +86,13 @@ int limit(__rlimit_resource resource, uint64_t value) {
   return error_of([&] { return ::setrlimit(resource, &both); });
 }
 
-int set_limits(const EnclosureLimits& limits) {
+int set_limits(const EnclosureLimits& limits, bool own_user) {
+  // Threads are counted for a user: without a user namespace, those of all helpers together.
+  const int threads = own_user ? limit(RLIMIT_NPROC, limits.threads) : 0;
   for (const int error :
        {limit(RLIMIT_CORE, 0), limit(RLIMIT_FSIZE, limits.file_bytes),
-        limit(RLIMIT_NOFILE, limits.open_files), limit(RLIMIT_NPROC, limits.threads),
-        limit(RLIMIT_MSGQUEUE, 0), limit(RLIMIT_NICE, 0), limit(RLIMIT_RTPRIO, 0)}) {
+        limit(RLIMIT_NOFILE, limits.open_files), threads, limit(RLIMIT_MSGQUEUE, 0),
+        limit(RLIMIT_NICE, 0), limit(RLIMIT_RTPRIO, 0)}) {
     if (error != 0) {
       return error;
     }
@@ -132,6 +134,15 @@ Status limit_file_bytes(uint64_t bytes) {
   return sys::Result{0, limit(RLIMIT_FSIZE, bytes)}.status("setrlimit(RLIMIT_FSIZE)");
 }
 
+Status limit_private_bytes(uint64_t bytes) {
+#if defined(RAMET_SANITIZED)  // their shadow memory counts
+  static_cast<void>(bytes);
+  return Status();
+#else
+  return sys::Result{0, limit(RLIMIT_DATA, bytes)}.status("setrlimit(RLIMIT_DATA)");
+#endif
+}
+
 Enclosure enclose_self(Enclosure given, const EnclosureLimits& limits) {
   Enclosure all = given;
   // With its parent: also where the parent died before this call, for then the socket has closed.
@@ -149,7 +160,7 @@ Enclosure enclose_self(Enclosure given, const EnclosureLimits& limits) {
       error_of([] { return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); });
   all.at(Step::kNoCapabilities) = drop_capabilities();
   all.at(Step::kLandlock) = deny_all_files();
-  all.at(Step::kResourceLimits) = set_limits(limits);
+  all.at(Step::kResourceLimits) = set_limits(limits, given.at(Step::kUserNamespace) == 0);
   all.at(Step::kNotDumpable) = error_of([] { return ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); });
   return all;
 }

@@ -65,6 +65,8 @@ Enclosure enclose_self(Enclosure given, const EnclosureLimits& limits);
 
 // Lowers what the largest file may be that this process writes, once that is known.
 Status limit_file_bytes(uint64_t bytes);
+// The same for all memory that it maps to write to, guest memory included (RLIMIT_DATA).
+Status limit_private_bytes(uint64_t bytes);
 
 // Landlock (Documentation/userspace-api/landlock.rst): a ruleset that handles every access of this
 // kernel's version, and no rule: nothing is granted. The errno, or 0. Needs no_new_privs.

@@ -18,6 +18,7 @@ constexpr uint64_t kMapAnonymous = 0x20;
 constexpr uint64_t kMadvDontNeed = 4;
 constexpr uint64_t kMadvFree = 8;
 constexpr uint64_t kMadvHugePage = 14;
+constexpr uint64_t kPidfd = 3;  // P_PIDFD, waitid(2)
 
 ArgumentRule equals(uint8_t index, uint64_t value) { return {index, ~uint64_t{0}, value}; }
 ArgumentRule lacks(uint8_t index, uint64_t bits) { return {index, bits, 0}; }
@@ -122,7 +123,11 @@ Policy events_rows() {
       {"recvmsg", {}, "", "receive_message", Seen::kElsewhere},
       {"read", {}, "", "HelperEvents is told to stop", Seen::kElsewhere},
       {"write", {}, "", "SocketStream: waiters learn of the end", Seen::kElsewhere},
-      {"pidfd_send_signal", {}, "", "kill_process: a helper that ended", Seen::kElsewhere},
+      {"pidfd_send_signal",
+       {equals(1, SIGKILL)},
+       "SIGKILL",
+       "kill_process: a helper that ended",
+       Seen::kElsewhere},
       {"close", {}, "", "~UniqueFd: a stream's descriptors", Seen::kElsewhere},
   };
 }
@@ -190,8 +195,16 @@ Policy own_rows(ThreadKind kind) {
     case ThreadKind::kReaper:
       return {{"close", {}, "", "~UniqueFd: KVM's descriptors, disk files"},
               {"poll", {}, "", "HelperProcess: does it end by itself?", Seen::kElsewhere},
-              {"waitid", {}, "", "wait_process: the end of a helper", Seen::kElsewhere},
-              {"pidfd_send_signal", {}, "", "kill_process: a helper", Seen::kElsewhere},
+              {"waitid",
+               {equals(0, kPidfd)},
+               "P_PIDFD",
+               "wait_process: the end of a helper",
+               Seen::kElsewhere},
+              {"pidfd_send_signal",
+               {equals(1, SIGKILL)},
+               "SIGKILL",
+               "kill_process: a helper",
+               Seen::kElsewhere},
               {"epoll_ctl", {}, "", "HelperEvents forgets a helper", Seen::kElsewhere}};
     case ThreadKind::kEvents:
       return events_rows();

@@ -25,6 +25,7 @@ namespace {
 constexpr size_t kChildStackBytes = 64 * 1024;
 // Above every place that the files are moved to.
 constexpr int kSafeFd = 64;
+constexpr int kTries = 3;
 constexpr unsigned kNobody = 65534;  // overflowuid
 constexpr int kNamespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 
@@ -238,15 +239,25 @@ StatusOr<SpawnedProcess> spawn(const SpawnSpec& spec) {
 }
 
 void kill_process(int pidfd) {
-  sys::invoke(sys::Call::kSignal, sys::OnEintr::kRetry,
-              [&] { return ::syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0); });
+  // Again where it fails: whoever waits for its end would wait for ever.
+  for (int i = 0; i < kTries; ++i) {
+    const sys::Result sent = sys::invoke(sys::Call::kSignal, sys::OnEintr::kRetry, [&] {
+      return ::syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
+    });
+    if (sent.ok() || sent.error == ESRCH) {
+      return;
+    }
+  }
 }
 
 StatusOr<ProcessEnd> wait_process(int pidfd) {
   siginfo_t info = {};
-  const sys::Result waited = sys::invoke(sys::Call::kSpawn, sys::OnEintr::kRetry, [&] {
-    return ::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | __WALL);
-  });
+  sys::Result waited = {-1, EAGAIN};
+  for (int i = 0; i < kTries && !waited.ok(); ++i) {  // or it stays a zombie
+    waited = sys::invoke(sys::Call::kSpawn, sys::OnEintr::kRetry, [&] {
+      return ::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | __WALL);
+    });
+  }
   RAMET_RETURN_IF_ERROR(waited.status("wait for a helper process"));
   if (info.si_code == CLD_EXITED) {
     return ProcessEnd{.exit_code = info.si_status};

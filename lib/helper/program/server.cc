@@ -21,6 +21,9 @@ constexpr uint64_t kWakerId = 1;
 constexpr uint64_t kEventsId = 2;
 constexpr uint64_t kFirstRelayId = 3;
 constexpr size_t kEventsAtOnce = 32;
+// Besides the guest's: stacks, buffers of at most 1,023 conversations of 128 KiB and as much for
+// their vsock connections.
+constexpr uint64_t kOwnMemory = uint64_t{512} << 20;
 
 template <typename T>
 bool is(const Request& request) {
@@ -148,6 +151,7 @@ Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   RAMET_ASSIGN_OR_RETURN(
       auto memory,
       GuestMemory::create(files[0].get(), plan.state.machine.regions, MapMode::kPrivate));
+  RAMET_RETURN_IF_ERROR(jail::limit_private_bytes(memory->total_bytes() + kOwnMemory));
   const InstanceHost host = {
       .machine = {.kvm = parts_.kvm, .jail = parts_.jail},
       .workers = parts_.workers,

@@ -145,8 +145,8 @@ TEST_CASE("a poisoned sandbox leaves no thread, descriptor or mapping when it is
       REQUIRE(life->wait_gone(monotonic_ns() + 30 * kSecond).ok());
     }
   }
-  CHECK(settled(thread_count, threads) == threads);
-  CHECK(settled(descriptor_count, descriptors) == descriptors);
+  CHECK(settled(thread_count, threads) <= threads);
+  CHECK(settled(descriptor_count, descriptors) <= descriptors);
 }
 
 TEST_CASE("the log and the console of an embedder run on a thread that is not filtered") {

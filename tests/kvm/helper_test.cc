@@ -249,6 +249,6 @@ TEST_CASE("stopped machines leave no process, thread, descriptor or mapping") {
       CHECK(machine->resume().code() == absl::StatusCode::kUnavailable);
     }
   }
-  CHECK(settled(thread_count, threads) == threads);
-  CHECK(settled(descriptor_count, descriptors) == descriptors);
+  CHECK(settled(thread_count, threads) <= threads);
+  CHECK(settled(descriptor_count, descriptors) <= descriptors);
 }

@@ -16,6 +16,7 @@
 #include "lib/instance/reasons.h"
 #include "tests/kvm/need_kvm.h"
 #include "tests/support/guest_code.h"
+#include "tests/support/place.h"
 #include "tests/support/settle.h"
 #include "vmm/base/clock.h"
 
@@ -150,30 +151,35 @@ uint64_t kill_ns(const Guest& guest) {
   return monotonic_ns() - start;
 }
 
+// Of exits or interrupts: far below what the slowest place does, where an exit takes 0.4 ms.
+uint64_t modest_rate() { return in_nested_machine() ? 300 : 1'000; }
+
 }  // namespace
 
 TEST_CASE("a storm of exits is slowed to its rate, and without a rate it is far above") {
   RAMET_NEED_KVM(kvm);
-  constexpr uint64_t kRate = 2'000;
+  const uint64_t rate = modest_rate();
+  const auto wanted = static_cast<double>(rate);
   auto box = exiting_box(kvm);
   REQUIRE(box.ok());
-  box->machine->set_rates({.exits = {.per_second = kRate}});
+  box->machine->set_rates({.exits = {.per_second = rate}});
   const Ran ran = run_for(box->machine.get(), kSecond);
-  CHECK(ran.exits > kRate * 0.8);
-  CHECK(ran.exits < kRate * 1.2);
+  CHECK(ran.exits > wanted * 0.8);
+  CHECK(ran.exits < wanted * 1.2);
   CHECK(ran.use.waits > 0);
   CHECK(ran.use.waited_ns > kSecond / 2);
   CHECK(ran.use.cpu_ns < kSecond / 2);
   auto free = exiting_box(kvm);
   REQUIRE(free.ok());
   const Ran unlimited = run_for(free->machine.get(), kSecond / 2);
-  CHECK(unlimited.exits > kRate * 2);
+  CHECK(unlimited.exits > wanted * 2);
   CHECK(unlimited.use.waits == 0);
 }
 
 TEST_CASE("the vCPUs of a machine share its rate of exits") {
   RAMET_NEED_KVM(kvm);
-  constexpr uint64_t kRate = 2'000;
+  const uint64_t rate = modest_rate();
+  const auto wanted = static_cast<double>(rate);
   auto box = make_box(kvm, Program::kHello, {.vcpus = 2});
   REQUIRE(box.ok());
   box->ports->count_only();
@@ -186,10 +192,10 @@ TEST_CASE("the vCPUs of a machine share its rate of exits") {
                           })
               .ok());
   REQUIRE(enter_program(*box->machine, 1).ok());
-  box->machine->set_rates({.exits = {.per_second = kRate}});
+  box->machine->set_rates({.exits = {.per_second = rate}});
   const Ran ran = run_for(box->machine.get(), kSecond);
-  CHECK(ran.exits > kRate * 0.8);
-  CHECK(ran.exits < kRate * 1.2);
+  CHECK(ran.exits > wanted * 0.8);
+  CHECK(ran.exits < wanted * 1.2);
 }
 
 TEST_CASE("a storm of exits above a rate that ends ends within a second, with the figures") {
@@ -211,14 +217,15 @@ TEST_CASE("a storm of exits above a rate that ends ends within a second, with th
 
 TEST_CASE("a storm of interrupts is slowed to its rate, or ends with the figures") {
   RAMET_NEED_KVM(kvm);
-  constexpr uint64_t kRate = 1'000;
+  const uint64_t rate = modest_rate();
+  const auto wanted = static_cast<double>(rate);
   {
     auto box = interrupted_box(kvm);
     REQUIRE(box.ok());
-    box->machine->set_rates({.interrupts = {.per_second = kRate}});
+    box->machine->set_rates({.interrupts = {.per_second = rate}});
     const Ran ran = run_for(box->machine.get(), kSecond);
-    CHECK(ran.interrupts > kRate * 0.8);
-    CHECK(ran.interrupts < kRate * 1.2);
+    CHECK(ran.interrupts > wanted * 0.8);
+    CHECK(ran.interrupts < wanted * 1.2);
     CHECK(ran.use.waits > 0);
   }
   auto box = interrupted_box(kvm);
@@ -385,8 +392,8 @@ TEST_CASE("a sandbox that waits for its rate is killed at once, and leaves nothi
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
     CHECK(kill_ns(guest) < 500 * kMs);
   }
-  CHECK(settled(thread_count, threads) == threads);
-  CHECK(settled(descriptor_count, descriptors) == descriptors);
+  CHECK(settled(thread_count, threads) <= threads);
+  CHECK(settled(descriptor_count, descriptors) <= descriptors);
 }
 
 TEST_CASE("a machine that never had a limit costs no watching thread") {

@@ -110,8 +110,9 @@ TEST_CASE("want of threads, descriptors or memory: once is made good, for ever i
       CHECK(retry_after_ms_of(status).has_value() == sticky);
       REQUIRE(made.engine->drain(monotonic_ns() + 30'000 * kMs).ok());
       made.engine->relieve();
-      CHECK(settled(thread_count, threads) == threads);
-      CHECK(settled(descriptor_count, descriptors) == descriptors);
+      // Fewer where the one before was still leaving when they were counted.
+      CHECK(settled(thread_count, threads) <= threads);
+      CHECK(settled(descriptor_count, descriptors) <= descriptors);
     }
   }
 }

@@ -44,6 +44,6 @@ TEST_CASE("an engine without KVM is a Status with a reason, and leaves nothing")
   CHECK(Engine::create({.workers = 65}).status().code() == absl::StatusCode::kInvalidArgument);
   CHECK(Engine::create({.pressure = {.max_some_percent = 101}}).status().code() ==
         absl::StatusCode::kInvalidArgument);
-  CHECK(settled(descriptor_count, files) == files);
-  CHECK(settled(thread_count, threads) == threads);
+  CHECK(settled(descriptor_count, files) <= files);
+  CHECK(settled(thread_count, threads) <= threads);
 }

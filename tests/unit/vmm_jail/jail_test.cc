@@ -221,8 +221,8 @@ TEST_CASE("no more idle threads are kept than asked for, and none is left with t
     running.clear();
     CHECK(jail->idle() == 3);  // and the reaper with which the jail tried its filters
   }
-  CHECK(settled(thread_count, threads) == threads);
-  CHECK(settled(descriptor_count, descriptors) == descriptors);
+  CHECK(settled(thread_count, threads) <= threads);
+  CHECK(settled(descriptor_count, descriptors) <= descriptors);
 }
 
 TEST_CASE("the listener of a thread that has ended goes with it") {
@@ -233,7 +233,7 @@ TEST_CASE("the listener of a thread that has ended goes with it") {
   for (int i = 0; i < 20; ++i) {
     thread_id(jail.get(), ThreadKind::kWorker);
   }
-  CHECK(settled(descriptor_count, descriptors) == descriptors);
+  CHECK(settled(descriptor_count, descriptors) <= descriptors);
 }
 
 TEST_CASE("a tenant that has closed is told nothing more") {
@@ -375,8 +375,8 @@ TEST_CASE("each call that a jail makes may fail: a Status, and nothing is left")
       // The thread that waits for events may be the one that is failed: it waits again.
       failed += jail.ok() ? 0 : 1;
       jail = Status(absl::StatusCode::kCancelled, "end it");
-      CHECK(settled(thread_count, threads) == threads);
-      CHECK(settled(descriptor_count, descriptors) == descriptors);
+      CHECK(settled(thread_count, threads) <= threads);
+      CHECK(settled(descriptor_count, descriptors) <= descriptors);
     }
     INFO("kind " << static_cast<int>(kind));
     CHECK(failed > 0);
@@ -393,7 +393,7 @@ TEST_CASE("a jail whose threads are not told at once to stop ends all the same")
     jail.reset();
     plan.disarm();
     CHECK(plan.fired());
-    CHECK(settled(thread_count, threads) == threads);
+    CHECK(settled(thread_count, threads) <= threads);
   }
 }
 

@@ -23,6 +23,7 @@ constexpr uint64_t kMillisecond = 1'000'000;
 // For what a helper does without its guest's help; a machine under a debugger or on a host that
 // swaps takes long.
 constexpr uint64_t kAnswerWithin = 10'000 * kMillisecond;
+constexpr int kEndsWithin = 100;  // milliseconds
 constexpr uint64_t kMetricsWithin = 100 * kMillisecond;
 
 uint64_t answer_deadline() { return monotonic_ns() + kAnswerWithin; }
@@ -93,7 +94,8 @@ StatusOr<std::unique_ptr<ForkedMachine>> HelperMachine::fork(const HelperHost& h
                                                              HelperFork what) {
   RAMET_ASSIGN_OR_RETURN(auto process, host.pool->take(what.deadline_ns));
   std::unique_ptr<HelperMachine> self(new HelperMachine(host, std::move(process), what.limits));
-  RAMET_RETURN_IF_ERROR(annotate(self->begin(std::move(what)), "fork into a helper process"));
+  const Status begun = self->begin(std::move(what));
+  RAMET_RETURN_IF_ERROR(annotate(self->why_gone(begun), "fork into a helper process"));
   return std::unique_ptr<ForkedMachine>(std::move(self));
 }
 
@@ -129,6 +131,15 @@ Status HelperMachine::begin(HelperFork what) {
                                 .wants_console = static_cast<bool>(what.console),
                                 .limits = what.limits},
                            answer_deadline(), files);
+}
+
+Status HelperMachine::why_gone(const Status& status) const {
+  if (!absl::IsUnavailable(status)) {
+    return status;
+  }
+  process_->kill_unless_ending(kEndsWithin);
+  const Status end = process_->wait_end();
+  return end.ok() ? status : end;
 }
 
 Status HelperMachine::judge(Status status) {

@@ -64,6 +64,8 @@ class HelperMachine final : public ForkedMachine {
   HelperMachine(const HelperHost& host, std::shared_ptr<HelperProcess> process,
                 const InstanceLimits& limits);
   Status begin(HelperFork what);
+  // What ended the helper, where it has gone.
+  Status why_gone(const Status& status) const;
   // A helper that did not answer has no further say.
   Status judge(Status status);
 

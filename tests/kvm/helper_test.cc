@@ -130,6 +130,33 @@ TEST_CASE("the end of a guest in a helper process is told with its reason") {
   CHECK(machine->metrics().vcpu_exits > 0);
 }
 
+TEST_CASE(
+    "a guest in a helper process is watched for every limit, and ends at one with the figures") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine();
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const InstanceLimits limits = {.wall_ns = kSecond / 2,
+                                 .cpu_ns = 60 * kSecond,
+                                 .private_bytes = uint64_t{64} << 20,
+                                 .connections = 4,
+                                 .rates = {.exits = {200, false}}};
+  const auto machine =
+      fork_machine(engine.get(), from, {}, {.isolation = Isolation::kHelper, .limits = limits});
+  INFO(machine.status().ToString());
+  REQUIRE(machine.ok());
+  std::promise<Status> ended;
+  (*machine)->on_end([&](const Status& why) { ended.set_value(why); });
+  REQUIRE((*machine)->resume().ok());
+  auto result = ended.get_future();
+  REQUIRE(result.wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+  const Status why = result.get();
+  CHECK(reason_of(why) == reason::kLimitReached);
+  REQUIRE(limit_of(why).has_value());
+  CHECK(limit_of(why)->which == LimitKind::kWallClock);
+  CHECK(limit_of(why)->allowed == kSecond / 2);
+  CHECK((*machine)->metrics().throttled > 0);
+}
+
 TEST_CASE("this host grants helper processes their whole enclosure") {
   RAMET_NEED_KVM(kvm);
   const auto engine = make_engine();

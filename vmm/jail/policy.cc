@@ -259,6 +259,7 @@ Policy policy_of(ThreadKind kind, const PolicyFacts& facts) {
     rows = ioctl_rows(facts.worker_ioctls);
   } else if (kind == ThreadKind::kHelper) {
     rows = ioctl_rows(facts.helper_ioctls);
+    append(ioctl_rows(facts.watch_ioctls), &rows);  // the first look is its own
   } else if (kind == ThreadKind::kWatch) {
     rows = ioctl_rows(facts.watch_ioctls);
   }

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 
+#include <chrono>
 #include <span>
 #include <utility>
 #include <vector>
@@ -24,6 +25,7 @@ constexpr uint64_t kMillisecond = 1'000'000;
 // swaps takes long.
 constexpr uint64_t kAnswerWithin = 10'000 * kMillisecond;
 constexpr int kEndsWithin = 100;  // milliseconds
+constexpr std::chrono::milliseconds kEventWithin(1000);
 constexpr uint64_t kMetricsWithin = 100 * kMillisecond;
 
 uint64_t answer_deadline() { return monotonic_ns() + kAnswerWithin; }
@@ -145,6 +147,9 @@ Status HelperMachine::why_gone(const Status& status) const {
 Status HelperMachine::judge(Status status) {
   if (absl::IsDeadlineExceeded(status) || absl::IsDataLoss(status)) {
     process_->kill();
+  } else if (absl::IsFailedPrecondition(status)) {
+    // It has ended, and the event that says why is on its way.
+    link_->wait_told(kEventWithin);
   }
   return status;
 }

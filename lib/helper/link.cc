@@ -72,6 +72,14 @@ void HelperLink::finish(const Status& why, const InstanceMetrics* metrics) {
     listener(why);
   }
   parts_.streams->end(why);
+  const std::lock_guard lock(mutex_);
+  told_ = true;
+  told_changed_.notify_all();
+}
+
+bool HelperLink::wait_told(std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  return told_changed_.wait_for(lock, limit, [&] { return told_; });
 }
 
 void HelperLink::on_end(std::function<void(const Status&)> function) {

@@ -6,6 +6,8 @@
 #ifndef RAMET_LIB_HELPER_LINK_H_
 #define RAMET_LIB_HELPER_LINK_H_
 
+#include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -35,6 +37,9 @@ class HelperLink final : public EventSink, public std::enable_shared_from_this<H
   void on_event(Event event) override;
   void on_gone(const Status& why) override;
 
+  // Waits until the listener has been told of the end, so that who learned of it in another way
+  // finds the reason there too. False where that did not come in time.
+  bool wait_told(std::chrono::milliseconds limit);
   void on_end(std::function<void(const Status&)> function);
   void forget();
   void close_console();
@@ -48,6 +53,8 @@ class HelperLink final : public EventSink, public std::enable_shared_from_this<H
 
   const Parts parts_;
   mutable std::mutex mutex_;
+  std::condition_variable told_changed_;
+  bool told_ = false;
   std::optional<Status> end_;
   std::function<void(const Status&)> listener_;
   InstanceMetrics metrics_;

@@ -17,6 +17,7 @@
 #include <catch2/catch.hpp>
 
 #include "lib/core/engine.h"
+#include "lib/core/sandbox_life.h"
 #include "lib/fork/fork.h"
 #include "lib/instance/reasons.h"
 #include "tests/kvm/need_kvm.h"
@@ -155,6 +156,25 @@ TEST_CASE(
   CHECK(limit_of(why)->which == LimitKind::kWallClock);
   CHECK(limit_of(why)->allowed == kSecond / 2);
   CHECK((*machine)->metrics().throttled > 0);
+}
+
+TEST_CASE("who is told that a machine in a helper has ended finds the reason there") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine();
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  for (int i = 0; i < 20; ++i) {
+    auto machine = fork_machine(engine.get(), from, {},
+                                {.isolation = Isolation::kHelper, .limits = {.wall_ns = 1}});
+    REQUIRE(machine.ok());
+    const auto life = SandboxLife::create(engine.get(), *std::move(machine), {});
+    const Status started = life->start();
+    if (!started.ok()) {  // else it ran for a moment
+      CHECK(reason_of(life->end_reason()) == reason::kLimitReached);
+    }
+    CHECK(wait_for([&] { return life->state() == SandboxState::kGone; }));
+    CHECK(reason_of(life->end_reason()) == reason::kLimitReached);
+    life->detach();
+  }
 }
 
 TEST_CASE("this host grants helper processes their whole enclosure") {

@@ -65,6 +65,9 @@ Fault::Fault(sys::Call call, uint64_t n, int error)
 }
 
 uint64_t run_sweep(const Sweep& sweep, const Steps& steps) {
+  if (sweep.engine != nullptr) {
+    check_fork_works();  // an engine's first fork opens what it keeps
+  }
   uint64_t failed = 0;
   for (uint64_t n = 1; n <= sweep.last; n += n < sweep.dense ? 1 : 1 + n / 8) {
     REQUIRE(n < kNoMore);

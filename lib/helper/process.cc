@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <utility>
@@ -116,7 +117,11 @@ StatusOr<Reply> HelperProcess::receive(Sequence number, uint64_t deadline_ns) {
 
 StatusOr<Reply> HelperProcess::converse(const Request& request, uint64_t deadline_ns,
                                         std::span<const int> files) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_, std::defer_lock);
+  const std::chrono::steady_clock::time_point deadline{std::chrono::nanoseconds(deadline_ns)};
+  if (!lock.try_lock_until(deadline)) {
+    return absl::DeadlineExceededError("the helper process is still at another request");
+  }
   RAMET_RETURN_IF_ERROR(broken_);
   const Sequence number = ++last_;
   const sys::Result sent =
@@ -152,25 +157,24 @@ bool HelperProcess::alive() const {
 }
 
 void HelperProcess::kill() {
-  const std::lock_guard lock(end_mutex_);
-  if (!end_) {
-    killed_ = true;
+  killed_ = true;
+  // Whoever holds it kills the process too, or waits for one that was killed already.
+  const std::unique_lock lock(end_mutex_, std::try_to_lock);
+  if (lock.owns_lock() && !end_) {
     jail::kill_process(pidfd_.get());
   }
 }
 
 void HelperProcess::kill_unless_ending(int milliseconds) {
-  {
-    const std::lock_guard lock(end_mutex_);
-    if (end_) {
-      return;
-    }
-    pollfd ended = {.fd = pidfd_.get(), .events = POLLIN, .revents = 0};  // pidfd_open(2)
-    if (sys::poll({&ended, 1}, milliseconds).value == 1) {
-      return;
-    }
+  const std::lock_guard lock(end_mutex_);
+  if (end_) {
+    return;
   }
-  kill();
+  pollfd ended = {.fd = pidfd_.get(), .events = POLLIN, .revents = 0};  // pidfd_open(2)
+  if (sys::poll({&ended, 1}, milliseconds).value != 1) {
+    killed_ = true;
+    jail::kill_process(pidfd_.get());
+  }
 }
 
 Status HelperProcess::wait_end() {

@@ -7,6 +7,7 @@
 #ifndef RAMET_LIB_HELPER_PROCESS_H_
 #define RAMET_LIB_HELPER_PROCESS_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -41,6 +42,7 @@ class HelperProcess {
   StatusOr<InstanceMetrics> ask_metrics(uint64_t deadline_ns);
 
   bool alive() const;
+  // Never blocks.
   void kill();
   // The same where it has not ended by itself after so many milliseconds.
   void kill_unless_ending(int milliseconds);
@@ -58,7 +60,8 @@ class HelperProcess {
 
   jail::Enclosure enclosure_;
   UniqueFd events_;
-  mutable std::mutex mutex_;  // around one request and its reply
+  // Around one request and its reply; what must not wait long for another gives up in time.
+  mutable std::timed_mutex mutex_;
   UniqueFd control_;
   Status broken_;
   Sequence last_ = 0;
@@ -67,7 +70,7 @@ class HelperProcess {
   std::mutex end_mutex_;  // never taken with mutex_ held, for a request may wait long
   UniqueFd pidfd_;
   std::optional<Status> end_;
-  bool killed_ = false;
+  std::atomic<bool> killed_{false};
 };
 
 }  // namespace ramet::helper

@@ -64,6 +64,10 @@ Status sample_beside(Neighbour* neighbour, const HostileGuest& guest, const Comp
   return Status();
 }
 
+bool keeps_worker_busy(const HostileGuest& guest) {
+  return guest.promise.processors >= guest.vcpus + 2;
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<Neighbour>> Neighbour::create(const std::shared_ptr<const Kvm>& kvm) {
@@ -104,13 +108,18 @@ HostileGuest busy_guest(const HostileGuest& like, bool disk) {
   return busy;
 }
 
+Samples& BesideBusy::like(const HostileGuest& hostile) {
+  return keeps_worker_busy(hostile) ? store : compute;
+}
+
 Status compare_neighbours(Neighbour* neighbour, const HostileGuest& hostile,
-                          const CompareOptions& options, Compared* compared) {
-  const bool disk = hostile.promise.processors >= hostile.vcpus + 2;
-  const HostileGuest busy = busy_guest(hostile, disk);
+                          const CompareOptions& options, Samples* beside_hostile,
+                          BesideBusy* beside_busy) {
+  const HostileGuest busy = busy_guest(hostile, keeps_worker_busy(hostile));
+  Samples& like = beside_busy->like(hostile);
   for (int turn = 0; turn < options.turns; ++turn) {
-    RAMET_RETURN_IF_ERROR(sample_beside(neighbour, hostile, options, &compared->beside_hostile));
-    RAMET_RETURN_IF_ERROR(sample_beside(neighbour, busy, options, &compared->beside_busy));
+    RAMET_RETURN_IF_ERROR(sample_beside(neighbour, hostile, options, beside_hostile));
+    RAMET_RETURN_IF_ERROR(sample_beside(neighbour, busy, options, &like));
   }
   return Status();
 }

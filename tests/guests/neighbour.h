@@ -35,10 +35,14 @@ class Neighbour {
 // and writes its disk.
 HostileGuest busy_guest(const HostileGuest& like, bool disk);
 
-// The reply times of a neighbour beside machines of two kinds, taken by turns.
-struct Compared {
-  Samples beside_hostile;
-  Samples beside_busy;
+// The reply times of a neighbour beside busy guests, of all turns together. A single turn's p99 is
+// either what a wakeup takes or one or two ticks of the host's scheduler, as the threads happen to
+// fall; many turns' is not a matter of luck.
+struct BesideBusy {
+  Samples compute;
+  Samples store;
+  // Beside those that are as busy as `hostile`.
+  Samples& like(const HostileGuest& hostile);
 };
 struct CompareOptions {
   int turns = 4;
@@ -47,9 +51,10 @@ struct CompareOptions {
   // wait for its turn beside both kinds.
   uint32_t machines = 3;
 };
-// Adds samples to `compared`.
+// Adds samples to both, by turns.
 Status compare_neighbours(Neighbour* neighbour, const HostileGuest& hostile,
-                          const CompareOptions& options, Compared* compared);
+                          const CompareOptions& options, Samples* beside_hostile,
+                          BesideBusy* beside_busy);
 
 // The sample that 99 of 100 are not above.
 std::chrono::nanoseconds p99(Samples samples);

@@ -69,14 +69,6 @@ std::shared_ptr<SandboxLife> make_sandbox(Engine* engine, std::shared_ptr<jail::
   return SandboxLife::create(engine, std::make_unique<LocalMachine>(*std::move(instance)), {});
 }
 
-bool wait_for(const std::function<bool()>& condition) {
-  const uint64_t deadline = monotonic_ns() + 30 * kSecond;
-  while (!condition() && monotonic_ns() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return condition();
-}
-
 }  // namespace
 
 TEST_CASE("code in a vCPU thread is refused every call of the drill, and its machine ends for it") {

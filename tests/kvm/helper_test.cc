@@ -88,14 +88,6 @@ std::vector<int> helpers_of(int parent) {
   return found;
 }
 
-bool wait_for(const std::function<bool()>& condition) {
-  const uint64_t deadline = monotonic_ns() + 30 * kSecond;
-  while (!condition() && monotonic_ns() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return condition();
-}
-
 }  // namespace
 
 TEST_CASE("a guest runs in a helper process, pauses and goes on") {

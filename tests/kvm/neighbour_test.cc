@@ -27,31 +27,46 @@ HostileGuests chosen() {
   return some;
 }
 
+// What a neighbour's replies took beside one kind, and beside busy guests all through the test.
+struct Beside {
+  const HostileGuest* guest;
+  Samples hostile;
+};
+
+bool held(const Beside& beside, BesideBusy& busy) {
+  const auto hostile = p99(beside.hostile);
+  const auto reference = p99(busy.like(*beside.guest));
+  std::printf("%-55s %4zu samples, p99 %6lld us, beside busy ones %6lld us\n", beside.guest->name,
+              beside.hostile.size(), static_cast<long long>(hostile.count() / 1000),
+              static_cast<long long>(reference.count() / 1000));
+  return hostile <= 2 * reference;
+}
+
 }  // namespace
 
-// p99 of 200 replies beside each kind, taken by turns of 50. On a machine that others use too that
-// is one or two time slices of its scheduler, so where it does not hold, 200 more are added to
-// each, up to 1,600: what a guest really does to its neighbour does not go away.
+// p99 of 200 replies beside each kind, and of as many beside busy guests after each turn of 50. On
+// a machine that others use too a second may be a bad one, so where it does not hold, 200 more are
+// added, up to 1,600: what a guest really does to its neighbour does not go away.
 TEST_CASE(
     "a neighbour's p99 reply beside a hostile guest is at most twice that beside a busy one") {
   RAMET_NEED_KVM(kvm);
   const auto neighbour = Neighbour::create(kvm);
   REQUIRE(neighbour.ok());
-  for (const HostileGuest& guest : chosen()) {
+  const HostileGuests guests = chosen();
+  std::vector<Beside> all;
+  BesideBusy busy;
+  for (const HostileGuest& guest : guests) {
     INFO("a guest that " << guest.name);
-    bool held = false;
-    Compared compared;
-    for (int attempt = 1; attempt <= 8 && !held; ++attempt) {
-      const Status taken = compare_neighbours(neighbour->get(), guest, {}, &compared);
-      INFO(taken.ToString());
-      REQUIRE(taken.ok());
-      const auto hostile = p99(compared.beside_hostile);
-      const auto busy = p99(compared.beside_busy);
-      held = hostile <= 2 * busy;
-      std::printf("%-55s %zu samples, p99 %6lld us, beside a busy one %6lld us\n", guest.name,
-                  compared.beside_busy.size(), static_cast<long long>(hostile.count() / 1000),
-                  static_cast<long long>(busy.count() / 1000));
+    Beside& beside = all.emplace_back(Beside{.guest = &guest, .hostile = {}});
+    REQUIRE(compare_neighbours(neighbour->get(), guest, {}, &beside.hostile, &busy).ok());
+  }
+  for (Beside& beside : all) {
+    INFO("a guest that " << beside.guest->name);
+    bool twice_at_most = held(beside, busy);
+    for (int more = 1; more <= 7 && !twice_at_most; ++more) {
+      REQUIRE(compare_neighbours(neighbour->get(), *beside.guest, {}, &beside.hostile, &busy).ok());
+      twice_at_most = held(beside, busy);
     }
-    CHECK(held);
+    CHECK(twice_at_most);
   }
 }

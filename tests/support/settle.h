@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <iterator>
 #include <thread>
 
@@ -19,6 +20,15 @@ inline size_t count_in(const char* directory) {
 }
 inline size_t thread_count() { return count_in("/proc/self/task"); }
 inline size_t descriptor_count() { return count_in("/proc/self/fd"); }
+
+// Waits until `condition` holds, half a minute at most; false where it does not.
+inline bool wait_for(const std::function<bool()>& condition) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (!condition() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return condition();
+}
 
 // Waits until `count` gives no more than `wanted`, and says what it gave last.
 inline size_t settled(size_t (*count)(), size_t wanted) {

@@ -18,7 +18,10 @@ constexpr uint8_t kPhysicalBlockExp = 3;  // 4 KiB, the unit of an overlay
 BlockDevice::BlockDevice(std::unique_ptr<Backend> backend, const BlockOptions& options)
     : backend_(std::move(backend)),
       disk_{backend_->size_bytes(), backend_->read_only()},
-      executor_(options.executor) {
+      executor_(options.executor),
+      pace_(options.executor == nullptr ? nullptr : options.pace),
+      wake_(std::make_shared<Wake>()) {
+  wake_->device = this;
   std::transform(options.id.begin(),
                  options.id.begin() + static_cast<ptrdiff_t>(std::min(options.id.size(), kIdBytes)),
                  id_.begin(), [](char c) { return static_cast<std::byte>(c); });
@@ -50,7 +53,13 @@ StatusOr<std::unique_ptr<BlockDevice>> BlockDevice::create_from_state(
   return device;
 }
 
-BlockDevice::~BlockDevice() { reset(); }
+BlockDevice::~BlockDevice() {
+  {
+    const std::lock_guard lock(wake_->mutex);
+    wake_->device = nullptr;
+  }
+  reset();
+}
 
 uint64_t BlockDevice::features() const {
   const uint64_t always =
@@ -112,10 +121,10 @@ void BlockDevice::work() {
   }
 }
 
-// Takes what the batch holds and the limits allow; what is left waits for a job to end.
+// Takes what the batch holds and the limits allow; what is left waits for a job to end, or a wake.
 Status BlockDevice::pump() {
   bool more = true;
-  while (more && jobs_ < kMaxJobs && !quiesced_ && !failed_ && !resetting_) {
+  while (more && jobs_ < kMaxJobs && !waiting_ && !quiesced_ && !failed_ && !resetting_) {
     auto taken = take_next();
     if (!taken.ok()) {
       signal_used();  // what was done before the broken chain
@@ -138,10 +147,25 @@ StatusOr<bool> BlockDevice::take_next() {
     RAMET_RETURN_IF_ERROR(queue_->push_used(request.head, written));
     return true;
   }
+  if (const uint64_t until = pace_ ? pace_(request.range.bytes) : 0; until != 0) {
+    wait_for_pace(until);
+  }
   ++jobs_;
   // std::function wants something that can be copied.
   executor_->post([this, job = std::make_shared<Request>(std::move(request))] { run_job(job); });
   return true;
+}
+
+void BlockDevice::wait_for_pace(uint64_t until_ns) {
+  waiting_ = true;
+  executor_->post_at(until_ns, [wake = wake_] {
+    const std::lock_guard lock(wake->mutex);
+    if (BlockDevice* device = wake->device) {
+      const std::lock_guard device_lock(device->mutex_);
+      device->waiting_ = false;
+      device->work();
+    }
+  });
 }
 
 void BlockDevice::run_job(const std::shared_ptr<Request>& request) {

@@ -3,13 +3,14 @@
 // Thread rule: as VirtioDevice. mutex_ guards the queue; requests of a backend that may block run
 // on the executor, at most kMaxJobs at a time, without the mutex. Invariant: every chain that was
 // popped is pushed exactly once, unless the device failed or was reset; quiesced means no job is in
-// flight.
+// flight. A wait that the pace asked for outlives a reset of the device.
 #ifndef RAMET_DEVICES_BLOCK_DEVICE_H_
 #define RAMET_DEVICES_BLOCK_DEVICE_H_
 
 #include <array>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -31,6 +32,10 @@ struct BlockOptions {
   // Runs the requests, which may block; outlives the device. Without one, they run on the thread
   // that notifies.
   virtio::Executor* executor = nullptr;
+  // Is told of each request that reads or writes, and of how much, and says until when the next one
+  // is to wait (CLOCK_MONOTONIC; 0: it need not). Called with the device's lock held, by a device
+  // with an executor. None: no request waits.
+  std::function<uint64_t(uint64_t bytes)> pace = {};
 };
 
 class BlockDevice final : public virtio::VirtioDevice {
@@ -74,11 +79,20 @@ class BlockDevice final : public virtio::VirtioDevice {
   void wait_for_jobs(std::unique_lock<std::mutex>* lock);
 
   void run_job(const std::shared_ptr<Request>& request);
+  void wait_for_pace(uint64_t until_ns);
   ExecuteContext context() { return {backend_.get(), &id_, &metrics_}; }
+
+  // What a job that was posted for later knows of the device: it may find it gone.
+  struct Wake {
+    std::mutex mutex;  // before the device's
+    BlockDevice* device = nullptr;
+  };
 
   const std::unique_ptr<Backend> backend_;
   const DiskView disk_;
   virtio::Executor* const executor_;
+  const std::function<uint64_t(uint64_t bytes)> pace_;
+  const std::shared_ptr<Wake> wake_;
   std::array<std::byte, kIdBytes> id_ = {};
   BlockMetrics metrics_;
 
@@ -90,6 +104,7 @@ class BlockDevice final : public virtio::VirtioDevice {
   bool quiesced_ = false;
   bool failed_ = false;
   bool resetting_ = false;
+  bool waiting_ = false;  // for a wake: no request before
 };
 
 }  // namespace ramet::block

@@ -8,6 +8,7 @@
 #ifndef RAMET_DEVICES_VIRTIO_EXECUTOR_H_
 #define RAMET_DEVICES_VIRTIO_EXECUTOR_H_
 
+#include <cstdint>
 #include <functional>
 
 namespace ramet::virtio {
@@ -16,6 +17,8 @@ class Executor {
  public:
   virtual ~Executor() = default;
   virtual void post(std::function<void()> job) = 0;
+  // The same, not before `due_ns` (CLOCK_MONOTONIC), but at the executor's end.
+  virtual void post_at(uint64_t due_ns, std::function<void()> job) = 0;
 };
 
 }  // namespace ramet::virtio

@@ -139,6 +139,10 @@ void add_run(CLI::App& app, Arguments& out, Spelled& spelled) {
       ->type_name("NAME=VALUE");
   run->add_flag("--isolate", out.isolate,
                 "run the machine in a process of its own, without files, network or privileges");
+  run->add_option("--cgroup", out.cgroup,
+                  "with --isolate: a control group to make the process's own in, such as "
+                  "/sys/fs/cgroup/ramet")
+      ->type_name("DIR");
   run->add_option("--hostname", out.hostname, "host name of the fork (default: a new one)")
       ->type_name("NAME");
   run->add_flag("-i,--interactive", out.interactive, "pass on standard input from a terminal too");
@@ -193,6 +197,9 @@ void check_run(Arguments& out, const Spelled& spelled) {
     if (variable.empty() || variable[0] == '=') {
       invalid(out, absl::StrFormat("--env: \"%s\" has no name before =", variable));
     }
+  }
+  if (!out.cgroup.empty() && !out.isolate) {
+    invalid(out, "--cgroup is for the process that --isolate makes; give both");
   }
   if (out.command.empty() || out.names.size() > 1) {
     const std::vector<std::string> meant(out.names.begin() + 1, out.names.end());

@@ -10,6 +10,7 @@ absl::StatusOr<std::shared_ptr<sandbox::Engine>> make_engine(const Arguments& ar
   if (!arguments.kvm_device.empty()) {
     options.kvm_device = arguments.kvm_device;
   }
+  options.helper_cgroup = arguments.cgroup;
   // Disks of forks lie where temporary files do.
   if (const auto temporary = environment_variable("TMPDIR"); temporary && !temporary->empty()) {
     options.scratch_directory = *temporary;

@@ -37,6 +37,8 @@ constexpr std::array kRows = {
     LimitRow{Limit::kDisk, "disk", "disk", "disk", Kind::kSize},
     LimitRow{Limit::kOutput, "output", "output", "output of one command", Kind::kSize},
     LimitRow{Limit::kConnections, "connections", "connections", "open connections", Kind::kNumber},
+    LimitRow{Limit::kDiskRate, "disk-rate", "disk_rate", "disk transfers in one second",
+             Kind::kSize},
 };
 
 const LimitRow* row_of(Limit limit) {
@@ -109,6 +111,8 @@ absl::Status set_value(const LimitRow& row, uint64_t value, std::string_view act
       return set_rate(value, action, &limits->exits);
     case Limit::kInterruptRate:
       return set_rate(value, action, &limits->interrupts);
+    case Limit::kDiskRate:
+      return set_rate(value, action, &limits->disk_rate);
     case Limit::kDisk:
       return set_disk(value, action, limits);
     default:

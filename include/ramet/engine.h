@@ -78,6 +78,13 @@ struct EngineOptions {
   // memory; a host with the sysctl vm.memfd_noexec=2 forbids that, and wants the path of the
   // installed ramet-helper of the same build.
   std::string helper_program = {};
+  // A control group of version 2, as a path ("/sys/fs/cgroup/my.service/ramet"), below which each
+  // of those processes gets one of its own: memory.max, cpu.max, pids.max and io.max then bound
+  // what it may use of the host even where a guest has taken it over. It must be delegated to this
+  // process and hold no process itself; create() fails where it is no control group. Controllers
+  // that it does not give are in enclosure(), and required with `require_confinement`. Empty: none;
+  // resource limits (setrlimit(2)) bound its memory and processor time alone.
+  std::string helper_cgroup = {};
   PressureOptions pressure = {};
 };
 

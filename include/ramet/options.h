@@ -95,7 +95,7 @@ enum class Isolation : uint8_t {
 // What becomes of a sandbox that reaches a limit.
 enum class LimitAction : uint8_t {
   kEnd,       // it ends: State::kGone, Reason::kLimitReached, and the figures in limit_of()
-  kThrottle,  // rates: its vCPUs wait; Metrics::throttled counts how often
+  kThrottle,  // rates: its vCPUs wait, or its disks; Metrics::throttled counts how often
   kRefuse,    // disk: what the guest writes beyond fails in the guest, as on a full disk
 };
 
@@ -121,6 +121,9 @@ struct Limits {
   // What the scratch disk holds for this sandbox; never more than the disk's size. kEnd or kRefuse.
   uint64_t disk_bytes = 0;
   LimitAction disk_action = LimitAction::kEnd;
+  // Bytes that the sandbox reads from and writes to its disks. What comes beyond waits in the
+  // device, while its vCPUs go on; one request of up to 7.9 MiB is never cut.
+  RateLimit disk_rate = {};
   // Standard output and standard error of one command together. The command is killed, the sandbox
   // lives: ExecResult::limit_hit.
   uint64_t output_bytes = 0;

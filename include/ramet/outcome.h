@@ -25,12 +25,13 @@ enum class Limit : uint8_t {
   kDisk,
   kOutput,
   kConnections,
+  kDiskRate,
 };
 // "private_memory"; for logs and JSON.
 RAMET_EXPORT std::string_view limit_name(Limit limit);
 
 // A limit that was reached, with its figures: nanoseconds for times (kCpuRate: in one second),
-// bytes for memory, disk and output, counts for the others (rates: in one second).
+// bytes for memory, disk, disk transfers and output, counts for the others (rates: in one second).
 struct LimitHit {
   Limit which = Limit::kWallClock;
   uint64_t allowed = 0;
@@ -79,8 +80,8 @@ struct Metrics {
   uint64_t vcpu_exits = 0;
   uint64_t interrupts = 0;                       // that its devices sent
   std::chrono::nanoseconds cpu_time = {};        // of all its vCPUs
-  uint64_t throttled = 0;                        // how often a rate made a vCPU wait
-  std::chrono::nanoseconds throttled_time = {};  // for how long, of all vCPUs together
+  uint64_t throttled = 0;                        // how often a rate made a vCPU or a disk wait
+  std::chrono::nanoseconds throttled_time = {};  // for how long, all of them together
   uint64_t vsock_bytes_in = 0;                   // guest to host
   uint64_t vsock_bytes_out = 0;                  // host to guest
   uint64_t disk_bytes_read = 0;

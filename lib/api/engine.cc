@@ -61,6 +61,7 @@ absl::StatusOr<std::shared_ptr<Engine>> Engine::create(EngineOptions options) {
       .idle_threads = options.idle_threads,
       .ready_helpers = options.ready_helpers,
       .helper_program = std::move(options.helper_program),
+      .helper_cgroup = std::move(options.helper_cgroup),
       .pressure = {.min_available_percent = options.pressure.min_available_percent,
                    .max_some_percent = options.pressure.max_some_percent,
                    .max_full_percent = options.pressure.max_full_percent}};
@@ -93,6 +94,13 @@ absl::StatusOr<std::vector<EnclosureStep>> Engine::enclosure() {
     const std::string why = ramet::jail::why_not(*found, step);
     steps.push_back(
         {.name = std::string(ramet::jail::name_of(step)), .granted = why.empty(), .why = why});
+  }
+  if (const auto* given = impl_->engine->controllers()) {
+    for (const ramet::jail::Controller controller : ramet::jail::kControllers) {
+      steps.push_back({.name = "cgroup_" + std::string(ramet::jail::name_of(controller)),
+                       .granted = given->has(controller),
+                       .why = given->at(controller)});
+    }
   }
   return steps;
 }

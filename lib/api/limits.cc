@@ -25,6 +25,7 @@ static_assert(same(Limit::kPrivateMemory, ramet::LimitKind::kPrivateMemory));
 static_assert(same(Limit::kDisk, ramet::LimitKind::kDiskOverlay));
 static_assert(same(Limit::kOutput, ramet::LimitKind::kExecOutput));
 static_assert(same(Limit::kConnections, ramet::LimitKind::kConnections));
+static_assert(same(Limit::kDiskRate, ramet::LimitKind::kDiskRate));
 
 absl::StatusOr<uint64_t> time_of(const char* name, std::chrono::milliseconds time) {
   if (time.count() < 0) {
@@ -57,6 +58,7 @@ absl::StatusOr<ramet::InstanceLimits> to_internal(const Limits& limits) {
                          rate_of("cpu_milliseconds", limits.cpu_milliseconds, kNsPerMs));
   RAMET_ASSIGN_OR_RETURN(out.rates.exits, rate_of("exits", limits.exits, 1));
   RAMET_ASSIGN_OR_RETURN(out.rates.interrupts, rate_of("interrupts", limits.interrupts, 1));
+  RAMET_ASSIGN_OR_RETURN(out.disk_rate, rate_of("disk_rate", limits.disk_rate, 1));
   if (limits.disk_action == LimitAction::kThrottle) {
     return absl::InvalidArgumentError(
         "limit disk_bytes: a disk ends or refuses, it cannot throttle");

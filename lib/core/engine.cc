@@ -62,6 +62,13 @@ StatusOr<std::shared_ptr<Engine>> Engine::create(EngineConfig config) {
   }
   engine->kvm_ = std::move(*kvm);
   RAMET_RETURN_IF_ERROR(engine->start_threads(workers));
+  // What was asked for by name and is not there is found now, not at the first fork.
+  if (!engine->config_.helper_cgroup.empty()) {
+    const Status started = engine->start_helpers();
+    RAMET_RETURN_IF_ERROR(absl::IsFailedPrecondition(started)
+                              ? with_reason(started, reason::kConfinementRefused)
+                              : started);
+  }
   return engine;
 }
 
@@ -179,7 +186,13 @@ Status Engine::start_helpers() {
                                                      .kvm = kvm_->fd(),
                                                      .program = config_.helper_program,
                                                      .ready = config_.ready_helpers,
-                                                     .required = config_.confinement_required}));
+                                                     .required = config_.confinement_required,
+                                                     .cgroup = config_.helper_cgroup}));
+  if (const auto* given = helper_pool_->controllers();
+      given != nullptr && !given->missing().empty()) {
+    log_.log(LogLevel::kWarning,
+             absl::StrCat("control groups of helper processes lack: ", given->missing()));
+  }
   return Status();
 }
 

@@ -38,6 +38,7 @@ struct EngineConfig {
   size_t idle_threads = 32;           // of each kind, kept for the next machine
   uint32_t ready_helpers = 2;         // processes that stand ready once the first was asked for
   std::string helper_program = {};    // empty: the one that the library carries
+  std::string helper_cgroup = {};     // where their control groups are made; empty: nowhere
   PressureLimits pressure = {};
   PressureGate::Source pressure_source = {};  // empty: the host's
 };
@@ -54,6 +55,10 @@ class Engine {
   StatusOr<helper::HelperHost> helper_host();
   // What helper processes stand behind on this host; starts one where none was.
   StatusOr<jail::Enclosure> enclosure(uint64_t deadline_ns);
+  // Of their control groups; nothing where EngineConfig::helper_cgroup is empty.
+  const jail::ControllersGiven* controllers() const {
+    return helper_pool_ == nullptr ? nullptr : helper_pool_->controllers();
+  }
   jail::Jail& jail() { return *jail_; }
   // For what may block on a machine's behalf; behind the workers' filter.
   WorkerPool* workers() { return pool_.get(); }

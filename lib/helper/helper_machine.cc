@@ -1,6 +1,7 @@
 #include "lib/helper/helper_machine.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <chrono>
 #include <span>
@@ -46,6 +47,12 @@ struct ReadOnlyFiles {
     return Status();
   }
 };
+
+StatusOr<dev_t> device_of(int fd) {
+  struct stat found = {};
+  RAMET_RETURN_IF_ERROR(sys::fstat(fd, &found).status("find what a disk lies on"));
+  return found.st_dev;
+}
 
 StatusOr<UniqueFd> plan_file(const HelperFork& what) {
   const auto bytes = encode_plan(*what.state, *what.disks);
@@ -121,6 +128,7 @@ Status HelperMachine::begin(HelperFork what) {
     RAMET_ASSIGN_OR_RETURN(overlay, host_.make_overlay_file(what.disks->scratch->size_bytes()));
     files.push_back(overlay.get());
   }
+  RAMET_RETURN_IF_ERROR(bound(what, disks.numbers, overlay.get()));
   link_ = std::make_shared<HelperLink>(HelperLink::Parts{.process = process_,
                                                          .streams = streams_,
                                                          .calls = host_.calls,
@@ -133,6 +141,27 @@ Status HelperMachine::begin(HelperFork what) {
                                 .wants_console = static_cast<bool>(what.console),
                                 .limits = what.limits},
                            answer_deadline(), files);
+}
+
+Status HelperMachine::bound(const HelperFork& what, std::span<const int> disks, int overlay) {
+  uint64_t guest_bytes = 0;
+  for (const auto& region : what.state->machine.regions) {
+    guest_bytes += region.size;
+  }
+  std::vector<dev_t> devices;
+  for (const int fd : disks) {
+    RAMET_ASSIGN_OR_RETURN(const dev_t device, device_of(fd));
+    devices.push_back(device);
+  }
+  uint64_t overlay_bytes = 0;
+  if (overlay >= 0) {
+    overlay_bytes = what.disks->scratch->size_bytes();
+    RAMET_ASSIGN_OR_RETURN(const dev_t device, device_of(overlay));
+    devices.push_back(device);
+  }
+  const auto vcpus = static_cast<uint32_t>(what.state->machine.vcpus.size());
+  return process_->bound(bounds_of(what.limits, guest_bytes, vcpus, overlay_bytes), what.limits,
+                         std::move(devices));
 }
 
 Status HelperMachine::why_gone(const Status& status) const {

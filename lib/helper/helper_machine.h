@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "lib/helper/events.h"
@@ -64,6 +65,7 @@ class HelperMachine final : public ForkedMachine {
   HelperMachine(const HelperHost& host, std::shared_ptr<HelperProcess> process,
                 const InstanceLimits& limits);
   Status begin(HelperFork what);
+  Status bound(const HelperFork& what, std::span<const int> disks, int overlay);
   // What ended the helper, where it has gone.
   Status why_gone(const Status& status) const;
   // A helper that did not answer has no further say.

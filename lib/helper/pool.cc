@@ -27,14 +27,37 @@ StatusOr<std::unique_ptr<HelperPool>> HelperPool::create(HelperPoolOptions optio
   RAMET_ASSIGN_OR_RETURN(auto program, open_program(options.program));
   jail::Jail* const jail = options.jail;
   std::unique_ptr<HelperPool> pool(new HelperPool(std::move(options), std::move(program)));
+  RAMET_RETURN_IF_ERROR(pool->open_cgroups());
   RAMET_ASSIGN_OR_RETURN(pool->spawner_, WorkerPool::start_unconfined(jail, "ramet-spawner"));
   return pool;
+}
+
+Status HelperPool::open_cgroups() {
+  if (options_.cgroup.empty()) {
+    return Status();
+  }
+  RAMET_ASSIGN_OR_RETURN(cgroups_, jail::Cgroups::open(options_.cgroup));
+  const std::string missing = cgroups_->given().missing();
+  if (options_.required && !missing.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the whole enclosure of helper processes is required, and ", options_.cgroup,
+                     " does not give all controllers to what is below it: ", missing,
+                     ". A service manager delegates them (systemd: Delegate=cpu memory pids io), "
+                     "and no process may live in the directory itself"));
+  }
+  // Filters of other threads forbid what it takes.
+  cgroups_->on_ended([this] { spawner_->post([this] { cgroups_->sweep(); }); });
+  return Status();
 }
 
 HelperPool::~HelperPool() {
   {
     const std::lock_guard lock(mutex_);
     ordered_ = 0;  // what is still queued starts nothing
+  }
+  drop_ready();
+  if (cgroups_ != nullptr) {
+    cgroups_->on_ended(nullptr);
   }
   spawner_.reset();
 }
@@ -46,7 +69,12 @@ void HelperPool::order_locked(size_t count) {
 }
 
 StatusOr<std::unique_ptr<HelperProcess>> HelperPool::start_checked() {
-  RAMET_ASSIGN_OR_RETURN(auto process, HelperProcess::start(program_.get(), options_.kvm));
+  std::unique_ptr<jail::Cgroup> cgroup;
+  if (cgroups_ != nullptr) {
+    RAMET_ASSIGN_OR_RETURN(cgroup, cgroups_->make(kHelperThreads));
+  }
+  RAMET_ASSIGN_OR_RETURN(auto process,
+                         HelperProcess::start(program_.get(), options_.kvm, std::move(cgroup)));
   if (options_.required && !process->enclosure().complete()) {
     return absl::FailedPreconditionError(
         absl::StrCat("the whole enclosure of helper processes is required, and this host does not "

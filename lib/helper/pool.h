@@ -19,6 +19,7 @@
 #include "vmm/base/status.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/io/worker_pool.h"
+#include "vmm/jail/cgroup.h"
 #include "vmm/jail/jail.h"
 
 namespace ramet::helper {
@@ -28,12 +29,13 @@ struct HelperPoolOptions {
   int kvm = -1;                // outlives it too
   std::string program = {};    // a file; empty: the one that the library carries
   uint32_t ready = 2;
-  bool required = false;  // the whole of the enclosure
+  bool required = false;    // the whole of the enclosure, and every controller
+  std::string cgroup = {};  // a directory for their control groups; empty: they have none
 };
 
 class HelperPool {
  public:
-  // Starts no process yet.
+  // Starts no process yet. FailedPrecondition where `cgroup` is not what it should be.
   static StatusOr<std::unique_ptr<HelperPool>> create(HelperPoolOptions options);
   ~HelperPool();
 
@@ -47,12 +49,17 @@ class HelperPool {
   // Waits until as many stand ready as shall. DeadlineExceeded, or why the last one failed.
   Status fill(uint64_t deadline_ns);
 
+  // Of the control groups; nothing where there are none.
+  const jail::ControllersGiven* controllers() const {
+    return cgroups_ == nullptr ? nullptr : &cgroups_->given();
+  }
   // What the last one that was started stands behind; starts one where none was.
   StatusOr<jail::Enclosure> enclosure(uint64_t deadline_ns);
 
  private:
   HelperPool(HelperPoolOptions options, UniqueFd program)
       : options_(std::move(options)), program_(std::move(program)) {}
+  Status open_cgroups();
   void order_locked(size_t count);
   void start_one();
   StatusOr<std::unique_ptr<HelperProcess>> start_checked();
@@ -61,6 +68,7 @@ class HelperPool {
 
   const HelperPoolOptions options_;
   const UniqueFd program_;
+  std::unique_ptr<jail::Cgroups> cgroups_;  // before all processes, which are in them
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::unique_ptr<HelperProcess>> ready_;

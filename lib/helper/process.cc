@@ -24,39 +24,42 @@ constexpr size_t kReplyRoom = 2 * kMaxText;
 
 Status gone() { return absl::UnavailableError("the helper process has ended"); }
 
-Status describe(const jail::ProcessEnd& end, bool killed) {
-  if (end.signal == SIGKILL && killed) {
-    return Status();
-  }
-  if (end.signal == SIGSYS) {
-    return with_reason(
-        absl::DataLossError("the helper process was killed for a system call that none of its "
-                            "threads needs; the kernel's audit log names it"),
-        reason::kCallRefused);
-  }
+constexpr uint64_t kSecondNs = 1'000 * kMillisecond;
+constexpr uint64_t kPage = 4096;
+
+Status refused_call() {
   return with_reason(
-      absl::UnavailableError(
-          end.signal == 0 ? absl::StrFormat("the helper process exited with %d", end.exit_code)
-                          : absl::StrFormat("the helper process died on signal %d", end.signal)),
-      reason::kHelperDied);
+      absl::DataLossError("the helper process was killed for a system call that none of its "
+                          "threads needs; the kernel's audit log names it"),
+      reason::kCallRefused);
+}
+
+Status whole_process(const LimitHit& hit) {
+  return annotate(limit_status(hit), "the helper process, with all that it did for its guest");
 }
 
 }  // namespace
 
-HelperProcess::HelperProcess(jail::SpawnedProcess process, UniqueFd control, UniqueFd events)
-    : enclosure_(process.enclosure),
+HelperProcess::HelperProcess(jail::SpawnedProcess process, std::unique_ptr<jail::Cgroup> cgroup,
+                             UniqueFd control, UniqueFd events)
+    : cgroup_(std::move(cgroup)),
+      enclosure_(process.enclosure),
       events_(std::move(events)),
       control_(std::move(control)),
       room_(kReplyRoom),
       pidfd_(std::move(process.pidfd)) {}
 
-StatusOr<std::unique_ptr<HelperProcess>> HelperProcess::start(int program, int kvm) {
+StatusOr<std::unique_ptr<HelperProcess>> HelperProcess::start(
+    int program, int kvm, std::unique_ptr<jail::Cgroup> cgroup) {
   RAMET_ASSIGN_OR_RETURN(auto control, message_socket_pair());
   RAMET_ASSIGN_OR_RETURN(auto events, message_socket_pair());
   const std::array<int, kHelperFds> files = {control[1].get(), events[1].get(), kvm};
-  RAMET_ASSIGN_OR_RETURN(auto process, jail::spawn({.program = program, .files = files}));
-  std::unique_ptr<HelperProcess> self(
-      new HelperProcess(std::move(process), std::move(control[0]), std::move(events[0])));
+  RAMET_ASSIGN_OR_RETURN(auto process,
+                         jail::spawn({.program = program,
+                                      .files = files,
+                                      .cgroup_procs = cgroup == nullptr ? -1 : cgroup->procs()}));
+  std::unique_ptr<HelperProcess> self(new HelperProcess(
+      std::move(process), std::move(cgroup), std::move(control[0]), std::move(events[0])));
   // Its own copies are the only ones now, so that its end is the end of the connection.
   control[1].reset();
   events[1].reset();
@@ -177,13 +180,50 @@ void HelperProcess::kill_unless_ending(int milliseconds) {
   }
 }
 
+Status HelperProcess::bound(const HelperBounds& bounds, const InstanceLimits& limits,
+                            std::vector<dev_t> io_devices) {
+  bounds_ = bounds;
+  limits_ = limits;
+  if (cgroup_ == nullptr) {
+    return Status();
+  }
+  return cgroup_->limit({.memory_bytes = bounds.memory_bytes,
+                         .cpu_ns_per_second = bounds.cpu_ns_per_second,
+                         .io_bytes_per_second = limits.disk_rate.per_second,
+                         .io_devices = std::move(io_devices)});
+}
+
+Status HelperProcess::describe(const jail::ProcessEnd& end) const {
+  if (end.signal == SIGKILL && killed_) {
+    return Status();
+  }
+  if (end.signal == SIGSYS) {
+    return refused_call();
+  }
+  const uint64_t oom_kills = cgroup_ == nullptr ? 0 : cgroup_->oom_kills().value_or(0);
+  if (end.signal == SIGKILL && oom_kills != 0) {
+    return whole_process(
+        {LimitKind::kPrivateMemory, bounds_.memory_bytes, bounds_.memory_bytes + kPage});
+  }
+  const uint64_t cpu_allowed = bounds_.cpu_seconds * kSecondNs;
+  if (end.signal == SIGKILL && cpu_allowed != 0 && end.cpu_ns + kSecondNs > cpu_allowed) {
+    return whole_process({LimitKind::kCpuTime, limits_.cpu_ns, end.cpu_ns});
+  }
+  return with_reason(
+      absl::UnavailableError(
+          end.signal == 0 ? absl::StrFormat("the helper process exited with %d", end.exit_code)
+                          : absl::StrFormat("the helper process died on signal %d", end.signal)),
+      reason::kHelperDied);
+}
+
 Status HelperProcess::wait_end() {
   {
     const std::lock_guard lock(end_mutex_);
     if (!end_) {
       const auto end = jail::wait_process(pidfd_.get());
-      end_ = end.ok() ? describe(*end, killed_) : end.status();
+      end_ = end.ok() ? describe(*end) : end.status();
       pidfd_.reset();
+      cgroup_.reset();
     }
   }
   const std::lock_guard lock(mutex_);

@@ -15,9 +15,11 @@
 #include <span>
 #include <vector>
 
+#include "lib/helper/wire/bounds.h"
 #include "lib/helper/wire/messages.h"
 #include "vmm/base/status.h"
 #include "vmm/base/unique_fd.h"
+#include "vmm/jail/cgroup.h"
 #include "vmm/jail/enclosure.h"
 #include "vmm/jail/spawn.h"
 
@@ -25,14 +27,20 @@ namespace ramet::helper {
 
 class HelperProcess {
  public:
-  // Starts `program` (an executable file) with a duplicate of the KVM device's descriptor, and
-  // waits for its first message. Unavailable or DeadlineExceeded where none comes.
-  static StatusOr<std::unique_ptr<HelperProcess>> start(int program, int kvm);
+  // Starts `program` (an executable file) with a duplicate of the KVM device's descriptor, in
+  // `cgroup` where there is one, and waits for its first message. Unavailable or DeadlineExceeded
+  // where none comes.
+  static StatusOr<std::unique_ptr<HelperProcess>> start(
+      int program, int kvm, std::unique_ptr<jail::Cgroup> cgroup = nullptr);
   ~HelperProcess();
   HelperProcess(const HelperProcess&) = delete;
   HelperProcess& operator=(const HelperProcess&) = delete;
 
   const jail::Enclosure& enclosure() const { return enclosure_; }
+  // What it may use from now on, as its control group enforces and wait_end() explains; before its
+  // machine is made.
+  Status bound(const HelperBounds& bounds, const InstanceLimits& limits,
+               std::vector<dev_t> io_devices);
   // Where it tells what happens; once.
   UniqueFd take_events() { return std::move(events_); }
 
@@ -51,14 +59,19 @@ class HelperProcess {
   Status wait_end();
 
  private:
-  HelperProcess(jail::SpawnedProcess process, UniqueFd control, UniqueFd events);
+  HelperProcess(jail::SpawnedProcess process, std::unique_ptr<jail::Cgroup> cgroup,
+                UniqueFd control, UniqueFd events);
   Status await_hello();
   // The reply with this number; older ones were given up waiting for.
   StatusOr<Reply> receive(Sequence number, uint64_t deadline_ns);
+  Status describe(const jail::ProcessEnd& end) const;
   StatusOr<Reply> converse(const Request& request, uint64_t deadline_ns,
                            std::span<const int> files);
 
+  std::unique_ptr<jail::Cgroup> cgroup_;  // null where there is none, and after the end
   jail::Enclosure enclosure_;
+  HelperBounds bounds_;
+  InstanceLimits limits_;
   UniqueFd events_;
   // Around one request and its reply; what must not wait long for another gives up in time.
   mutable std::timed_mutex mutex_;

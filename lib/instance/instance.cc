@@ -6,6 +6,7 @@
 
 #include "devices/block/device.h"
 #include "lib/instance/reasons.h"
+#include "vmm/base/clock.h"
 
 namespace ramet {
 namespace {
@@ -31,6 +32,7 @@ Instance::Instance(const InstanceHost& host, std::unique_ptr<Machine> machine,
       machine_(std::move(machine)),
       disks_(std::move(options.disks)),
       limits_(options.limits),
+      disk_pace_(limits_.disk_rate),
       executor_(host_.workers, machine_->tenant()),
       console_(host_.calls, std::move(options.console)),
       generation_(&machine_->memory(), GuestAddr{x86::kVmGenIdGuidAddress},
@@ -127,6 +129,14 @@ Status Instance::add_disks(const InstanceState* state) {
   return Status();
 }
 
+uint64_t Instance::pace_disk(uint64_t bytes) {
+  const DiskPace::Answer answer = disk_pace_.take(bytes, monotonic_ns());
+  if (answer.hit) {
+    machine_->request_end_soon(limit_end(*answer.hit));
+  }
+  return answer.wait_until_ns;
+}
+
 void Instance::on_disk_full(uint64_t wanted) {
   if (limits_.disk_full_ends) {
     machine_->request_end_soon(limit_end({LimitKind::kDiskOverlay, limits_.disk_bytes, wanted}));
@@ -135,7 +145,10 @@ void Instance::on_disk_full(uint64_t wanted) {
 
 Status Instance::add_disk(uint32_t slot, std::unique_ptr<block::Backend> backend,
                           const InstanceState* state) {
-  const block::BlockOptions options = {.id = disk_id(slot), .executor = &executor_};
+  block::BlockOptions options = {.id = disk_id(slot), .executor = &executor_};
+  if (disk_pace_.limits()) {
+    options.pace = [this](uint64_t bytes) { return pace_disk(bytes); };
+  }
   if (state == nullptr) {
     RAMET_ASSIGN_OR_RETURN(auto device, block::BlockDevice::create(std::move(backend), options));
     return add_transport(slot, std::move(device), nullptr);
@@ -260,8 +273,9 @@ InstanceMetrics Instance::metrics() const {
   metrics.first_exit_ns = machine_->first_exit_ns();
   metrics.interrupts = use.interrupts;
   metrics.cpu_ns = use.cpu_ns;
-  metrics.throttled = use.waits;
-  metrics.throttled_ns = use.waited_ns;
+  const DiskPace::Waits disk_waits = disk_pace_.waits();
+  metrics.throttled = use.waits + disk_waits.count;
+  metrics.throttled_ns = use.waited_ns + disk_waits.total_ns;
   const VsockMetrics vsock = vsock_->host().metrics();
   metrics.vsock_bytes_in = vsock.tx_bytes;
   metrics.vsock_bytes_out = vsock.rx_bytes;

@@ -21,6 +21,7 @@
 #include "devices/virtio/mmio.h"
 #include "devices/vsock/device.h"
 #include "lib/instance/console.h"
+#include "lib/instance/disk_pace.h"
 #include "lib/instance/instance_state.h"
 #include "lib/instance/limit_watch.h"
 #include "lib/instance/limits.h"
@@ -118,6 +119,8 @@ class Instance : private WatchedMachine {
   Status fill_empty_slots();
   Status describe_end(const MachineEnd& end) const;
   Status begin_limits();
+  // How long the next request waits after one of so many bytes; with a disk's lock held.
+  uint64_t pace_disk(uint64_t bytes);
   // With the disk's lock held.
   void on_disk_full(uint64_t wanted);
 
@@ -135,6 +138,7 @@ class Instance : private WatchedMachine {
       machine_;  // before the devices: they use its memory and interrupt lines
   const Disks disks_;
   const InstanceLimits limits_;
+  DiskPace disk_pace_;
   uint64_t watch_id_ = 0;  // 0: nobody watches
   MachineExecutor executor_;
   Console console_;

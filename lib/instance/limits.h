@@ -17,6 +17,7 @@ struct InstanceLimits {
   uint64_t private_bytes = 0;
   uint64_t disk_bytes = 0;     // of the scratch disk's overlay
   bool disk_full_ends = true;  // false: what the guest writes beyond fails
+  RateLimit disk_rate = {};    // bytes, of all disks; its waits are in the devices
   uint32_t connections = 0;    // open at once; further ones are refused
   RateLimits rates = {};
   friend bool operator==(const InstanceLimits&, const InstanceLimits&) = default;

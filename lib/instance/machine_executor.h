@@ -20,6 +20,9 @@ class MachineExecutor : public virtio::Executor {
       : workers_(*workers), tenant_(std::move(tenant)) {}
 
   void post(std::function<void()> job) override { workers_.post(std::move(job), tenant_); }
+  void post_at(uint64_t due_ns, std::function<void()> job) override {
+    workers_.post_at(due_ns, std::move(job), tenant_);
+  }
 
  private:
   WorkerPool& workers_;

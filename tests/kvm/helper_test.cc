@@ -8,21 +8,17 @@
 
 #include <array>
 #include <csignal>
-#include <filesystem>
-#include <fstream>
 #include <future>
 #include <string>
 #include <vector>
 
 #include <catch2/catch.hpp>
 
-#include "lib/core/engine.h"
 #include "lib/core/sandbox_life.h"
-#include "lib/fork/fork.h"
 #include "lib/instance/reasons.h"
+#include "tests/kvm/helper_fixture.h"
 #include "tests/kvm/need_kvm.h"
 #include "tests/support/escape.h"
-#include "tests/support/guest_code.h"
 #include "tests/support/helper/drill.h"
 #include "tests/support/settle.h"
 #include "vmm/base/clock.h"
@@ -33,60 +29,6 @@ using namespace ramet::testing;
 namespace {
 
 constexpr uint64_t kSecond = 1'000'000'000;
-
-std::shared_ptr<Engine> make_engine(EngineConfig config = {}) {
-  auto engine = Engine::create(std::move(config));
-  if (!engine.ok()) {
-    throw std::runtime_error(engine.status().ToString());
-  }
-  return *std::move(engine);
-}
-
-// What a template of a small guest is, without ever having run.
-TemplateData make_template(Engine* engine, Program program) {
-  auto memfd = create_memfd("ramet-test", kGuestMemoryBytes);
-  REQUIRE(memfd.ok());
-  TemplateData data;
-  {
-    auto memory = GuestMemory::create(memfd->get(), small_regions(), MapMode::kShared);
-    REQUIRE(memory.ok());
-    REQUIRE(load_program(**memory, program).ok());
-    auto instance = Instance::create(engine->instance_host(), *std::move(memory), 1, {});
-    REQUIRE(instance.ok());
-    REQUIRE((*instance)->machine().set_entry(program_entry()).ok());
-    auto state = (*instance)->save();
-    REQUIRE(state.ok());
-    data.state = *std::move(state);
-  }
-  auto image = MemoryImage::freeze(*std::move(memfd), kGuestMemoryBytes);
-  REQUIRE(image.ok());
-  data.memory = *std::move(image);
-  return data;
-}
-
-std::unique_ptr<ForkedMachine> fork_into_helper(Engine* engine, const TemplateData& from) {
-  auto machine = fork_machine(engine, from, {}, {.isolation = Isolation::kHelper});
-  INFO(machine.status().ToString());
-  REQUIRE(machine.ok());
-  return *std::move(machine);
-}
-
-// Processes that run the helper program and were made by `parent`.
-std::vector<int> helpers_of(int parent) {
-  std::vector<int> found;
-  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
-    std::ifstream file(entry.path() / "stat");
-    std::string pid;
-    std::string name;
-    std::string state;
-    int made_by = 0;
-    if (file >> pid >> name >> state >> made_by && made_by == parent &&
-        name.find("memfd:ramet") != std::string::npos) {
-      found.push_back(std::stoi(pid));
-    }
-  }
-  return found;
-}
 
 }  // namespace
 
@@ -243,6 +185,24 @@ TEST_CASE("a helper process that is killed from outside ends its machine, with a
   CHECK(reason_of(why) == reason::kHelperDied);
   CHECK(std::string(why.message()) == "the helper process died on signal 9");
   CHECK(machine->resume().code() == absl::StatusCode::kUnavailable);
+}
+
+// Nothing but the kernel stops it: no watch looks at what it does.
+TEST_CASE("a helper process that burns processor time beyond its limit is killed, and says so") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine({.helper_program = RAMET_HELPER_DRILL});
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const auto machine = fork_into_helper(engine.get(), from, {.cpu_ns = 1});
+  std::promise<Status> ended;
+  machine->on_end([&](const Status& why) { ended.set_value(why); });
+  CHECK_FALSE(machine->ports()->connect(kBurnPort).ok());
+  auto result = ended.get_future();
+  REQUIRE(result.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
+  const auto hit = limit_of(result.get());
+  REQUIRE(hit);
+  CHECK(hit->which == LimitKind::kCpuTime);
+  CHECK(hit->allowed == 1);
+  CHECK(hit->used > 3 * kSecond);
 }
 
 TEST_CASE("helper processes die with the process that made them") {

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -67,9 +68,32 @@ class ManualExecutor final : public virtio::Executor {
     const std::lock_guard lock(mutex_);
     jobs_.push_back(std::move(job));
   }
+  void post_at(uint64_t due_ns, std::function<void()> job) override {
+    const std::lock_guard lock(mutex_);
+    later_.emplace(due_ns, std::move(job));
+  }
   size_t waiting() const {
     const std::lock_guard lock(mutex_);
     return jobs_.size();
+  }
+  // When each that was posted for later is due, in order.
+  std::vector<uint64_t> due() const {
+    const std::lock_guard lock(mutex_);
+    std::vector<uint64_t> times;
+    for (const auto& [time, job] : later_) {
+      times.push_back(time);
+    }
+    return times;
+  }
+  // What is posted for later goes to another, which may outlive this one's devices.
+  void hand_over(ManualExecutor* other) { other->later_.swap(later_); }
+  // It is `now_ns`.
+  void run_due(uint64_t now_ns) {
+    const std::lock_guard lock(mutex_);
+    while (!later_.empty() && later_.begin()->first <= now_ns) {
+      jobs_.push_back(std::move(later_.begin()->second));
+      later_.erase(later_.begin());
+    }
   }
   // Runs the oldest job; false when there is none.
   bool run_one() {
@@ -93,6 +117,7 @@ class ManualExecutor final : public virtio::Executor {
  private:
   mutable std::mutex mutex_;
   std::deque<std::function<void()>> jobs_;
+  std::multimap<uint64_t, std::function<void()>> later_;
 };
 
 // Runs jobs on threads of its own, until its end.
@@ -117,6 +142,13 @@ class ThreadExecutor final : public virtio::Executor {
     const std::lock_guard lock(mutex_);
     jobs_.push_back(std::move(job));
     changed_.notify_one();
+  }
+  void post_at(uint64_t due_ns, std::function<void()> job) override {
+    post([due_ns, job = std::move(job)] {
+      std::this_thread::sleep_until(
+          std::chrono::steady_clock::time_point(std::chrono::nanoseconds(due_ns)));
+      job();
+    });
   }
 
  private:

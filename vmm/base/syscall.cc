@@ -193,6 +193,11 @@ Status unlink(const std::string& path) {
       .status(absl::StrFormat("unlink %s", path));
 }
 
+Status rmdir(const std::string& path) {
+  return invoke(Call::kUnlink, OnEintr::kRetry, [&] { return ::rmdir(path.c_str()); })
+      .status(absl::StrFormat("rmdir %s", path));
+}
+
 Status mkdir(const std::string& path, unsigned mode) {
   return invoke(Call::kMkdir, OnEintr::kRetry, [&] { return ::mkdir(path.c_str(), mode); })
       .status(absl::StrFormat("mkdir %s", path));

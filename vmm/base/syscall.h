@@ -91,6 +91,7 @@ Status rename(const std::string& from, const std::string& to);
 // check and a rename.
 Status rename_no_replace(const std::string& from, const std::string& to);
 Status unlink(const std::string& path);
+Status rmdir(const std::string& path);
 Status mkdir(const std::string& path, unsigned mode);
 Status ftruncate(int fd, uint64_t size, std::string_view what);
 // Frees the blocks of [offset, offset + size): the range reads as zeros (FALLOC_FL_PUNCH_HOLE |

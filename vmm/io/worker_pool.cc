@@ -4,6 +4,8 @@
 
 #include <absl/strings/str_format.h>
 
+#include "vmm/base/clock.h"
+
 namespace ramet {
 
 StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::start(jail::Jail* jail, jail::ThreadKind kind,
@@ -70,6 +72,45 @@ void WorkerPool::post(std::function<void()> job, std::shared_ptr<jail::Tenant> t
   changed_.notify_all();
 }
 
+void WorkerPool::post_at(uint64_t due_ns, std::function<void()> job,
+                         std::shared_ptr<jail::Tenant> tenant) {
+  const std::lock_guard lock(mutex_);
+  later_.emplace(due_ns, Job{std::move(job), std::move(tenant)});
+  ++posted_;
+  changed_.notify_all();
+}
+
+void WorkerPool::move_due() {
+  const uint64_t now = later_.empty() ? 0 : monotonic_ns();
+  bool moved = false;
+  while (!later_.empty() && (stopping_ || later_.begin()->first <= now)) {
+    jobs_.push_back(std::move(later_.begin()->second));
+    later_.erase(later_.begin());
+    moved = true;
+  }
+  if (moved) {
+    changed_.notify_all();
+  }
+}
+
+bool WorkerPool::wait_for_job(std::unique_lock<std::mutex>* lock, const Worker& self) {
+  while (true) {
+    move_due();
+    if (self.replaced || (stopping_ && jobs_.empty())) {
+      return false;
+    }
+    if (!jobs_.empty()) {
+      return true;
+    }
+    if (later_.empty()) {
+      changed_.wait(*lock);
+    } else {
+      changed_.wait_until(*lock, std::chrono::steady_clock::time_point(
+                                     std::chrono::nanoseconds(later_.begin()->first)));
+    }
+  }
+}
+
 // With several threads "the first N have ended" is not the same as "N have ended", so the drain
 // waits until all that was posted has; later jobs can only make it wait longer.
 Status WorkerPool::drain(uint64_t deadline_ns) {
@@ -84,11 +125,7 @@ Status WorkerPool::drain(uint64_t deadline_ns) {
 
 void WorkerPool::body(jail::TenantSlot* slot, const Worker* self) {
   std::unique_lock lock(mutex_);
-  while (true) {
-    changed_.wait(lock, [&] { return stopping_ || self->replaced || !jobs_.empty(); });
-    if (self->replaced || jobs_.empty()) {
-      return;
-    }
+  while (wait_for_job(&lock, *self)) {
     Job job = std::move(jobs_.front());
     jobs_.pop_front();
     lock.unlock();

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -32,6 +33,9 @@ class WorkerPool {
 
   // `tenant` answers for what the job does; none: nobody but the engine is told.
   void post(std::function<void()> job, std::shared_ptr<jail::Tenant> tenant = nullptr);
+  // The same, not before `due_ns` (CLOCK_MONOTONIC); the destructor runs what is not yet due.
+  void post_at(uint64_t due_ns, std::function<void()> job,
+               std::shared_ptr<jail::Tenant> tenant = nullptr);
   // Puts a new thread in the place of each that was refused a system call, which leaves after the
   // job it is at. Not from a job.
   Status renew_refused();
@@ -54,6 +58,9 @@ class WorkerPool {
       : jail_(*jail), kind_(kind), name_(std::move(name)) {}
   Status add_worker();
   void body(jail::TenantSlot* slot, const Worker* self);
+  // With mutex_ held: until there is a job, true, or this worker is to leave.
+  bool wait_for_job(std::unique_lock<std::mutex>* lock, const Worker& self);
+  void move_due();
 
   jail::Jail& jail_;
   const std::optional<jail::ThreadKind> kind_;  // none: without a filter
@@ -62,6 +69,7 @@ class WorkerPool {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Job> jobs_;
+  std::multimap<uint64_t, Job> later_;  // by the time when they are due
   uint64_t posted_ = 0;
   uint64_t ended_ = 0;
   bool stopping_ = false;

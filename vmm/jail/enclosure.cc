@@ -143,6 +143,11 @@ Status limit_private_bytes(uint64_t bytes) {
 #endif
 }
 
+Status limit_cpu_time(uint64_t seconds) {
+  return seconds == 0 ? Status()
+                      : sys::Result{0, limit(RLIMIT_CPU, seconds)}.status("setrlimit(RLIMIT_CPU)");
+}
+
 Enclosure enclose_self(Enclosure given, const EnclosureLimits& limits) {
   Enclosure all = given;
   // With its parent: also where the parent died before this call, for then the socket has closed.

@@ -67,6 +67,9 @@ Enclosure enclose_self(Enclosure given, const EnclosureLimits& limits);
 Status limit_file_bytes(uint64_t bytes);
 // The same for all memory that it maps to write to, guest memory included (RLIMIT_DATA).
 Status limit_private_bytes(uint64_t bytes);
+// The same for the processor time of all its threads (RLIMIT_CPU); 0: no limit. The kernel kills
+// it.
+Status limit_cpu_time(uint64_t seconds);
 
 // Landlock (Documentation/userspace-api/landlock.rst): a ruleset that handles every access of this
 // kernel's version, and no rule: nothing is granted. The errno, or 0. Needs no_new_privs.

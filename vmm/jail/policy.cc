@@ -205,6 +205,7 @@ Policy own_rows(ThreadKind kind) {
                "SIGKILL",
                "kill_process: a helper",
                Seen::kElsewhere},
+              {"preadv", {}, "", "Cgroup: was a helper killed for its memory?", Seen::kElsewhere},
               {"epoll_ctl", {}, "", "HelperEvents forgets a helper", Seen::kElsewhere}};
     case ThreadKind::kEvents:
       return events_rows();

@@ -4,6 +4,7 @@
 #include <linux/close_range.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -155,9 +156,21 @@ Enclosure enclosure_of(int flags) {
   return given;
 }
 
+// Before it runs anything, so that all it ever touches is counted.
+Status enter_cgroup(int pid, int procs) {
+  const std::string text = absl::StrFormat("%d", pid);
+  return annotate(sys::write_all(procs, std::as_bytes(std::span(text)), "write to cgroup.procs"),
+                  "put a helper process into its control group (one that is not root may do so "
+                  "within the tree only that it lives in itself)");
+}
+
 // What a failed attempt leaves: a child that waits for a byte, ends when the pipe does.
-Status finish_child(int pid, const Attempt& attempt, Pipe* go, Pipe* failed) {
+Status finish_child(int pid, const SpawnSpec& spec, const Attempt& attempt, Pipe* go,
+                    Pipe* failed) {
   failed->write.reset();
+  if (spec.cgroup_procs >= 0) {
+    RAMET_RETURN_IF_ERROR(enter_cgroup(pid, spec.cgroup_procs));
+  }
   if ((attempt.flags & CLONE_NEWUSER) != 0) {
     RAMET_RETURN_IF_ERROR(map_user(pid, attempt.as_nobody));
   }
@@ -193,7 +206,7 @@ StatusOr<UniqueFd> try_spawn(const SpawnSpec& spec, const Attempt& attempt, int 
   });
   RAMET_RETURN_IF_ERROR(cloned.status("make a helper process"));
   UniqueFd process(pidfd);
-  const Status started = finish_child(static_cast<int>(cloned.value), attempt, &go, &failed);
+  const Status started = finish_child(static_cast<int>(cloned.value), spec, attempt, &go, &failed);
   if (!started.ok()) {
     // The stack and the plan are the child's until it has ended.
     kill_process(process.get());
@@ -201,6 +214,11 @@ StatusOr<UniqueFd> try_spawn(const SpawnSpec& spec, const Attempt& attempt, int 
     return started;
   }
   return process;
+}
+
+uint64_t nanoseconds(const timeval& time) {
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 +
+         static_cast<uint64_t>(time.tv_usec) * 1'000;
 }
 
 }  // namespace
@@ -252,17 +270,20 @@ void kill_process(int pidfd) {
 
 StatusOr<ProcessEnd> wait_process(int pidfd) {
   siginfo_t info = {};
+  rusage use = {};
   sys::Result waited = {-1, EAGAIN};
   for (int i = 0; i < kTries && !waited.ok(); ++i) {  // or it stays a zombie
     waited = sys::invoke(sys::Call::kSpawn, sys::OnEintr::kRetry, [&] {
-      return ::waitid(P_PIDFD, static_cast<id_t>(pidfd), &info, WEXITED | __WALL);
+      // The C library's own has no room for `use`.
+      return ::syscall(SYS_waitid, P_PIDFD, pidfd, &info, WEXITED | __WALL, &use);
     });
   }
   RAMET_RETURN_IF_ERROR(waited.status("wait for a helper process"));
+  const uint64_t cpu_ns = nanoseconds(use.ru_utime) + nanoseconds(use.ru_stime);
   if (info.si_code == CLD_EXITED) {
-    return ProcessEnd{.exit_code = info.si_status};
+    return ProcessEnd{.exit_code = info.si_status, .cpu_ns = cpu_ns};
   }
-  return ProcessEnd{.signal = info.si_status};
+  return ProcessEnd{.signal = info.si_status, .cpu_ns = cpu_ns};
 }
 
 }  // namespace ramet::jail

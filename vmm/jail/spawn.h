@@ -22,6 +22,7 @@ struct SpawnSpec {
   int program = -1;                   // an executable file
   const char* name = "ramet-helper";  // argv[0]; argv[1] is for namespaces_of()
   std::span<const int> files = {};    // become its descriptors 3, 4, ...; 0 to 2 are /dev/null
+  int cgroup_procs = -1;              // cgroup.procs of the group that it begins in; -1: ours
 };
 inline constexpr int kFirstSpawnedFile = 3;
 inline constexpr size_t kMaxSpawnedFiles = 8;
@@ -43,7 +44,8 @@ void kill_process(int pidfd);
 
 struct ProcessEnd {
   int exit_code = 0;
-  int signal = 0;  // 0: it exited
+  int signal = 0;       // 0: it exited
+  uint64_t cpu_ns = 0;  // that all its threads used
 };
 // Waits until the process has ended, all that it held is given back, and says how. Once.
 StatusOr<ProcessEnd> wait_process(int pidfd);

@@ -37,6 +37,8 @@ Row row_of(LimitKind kind) {
       return {"disk", "disk", Unit::kBytes};
     case LimitKind::kExecOutput:
       return {"output", "output of one command", Unit::kBytes};
+    case LimitKind::kDiskRate:
+      return {"disk_rate", "disk transfers in one second", Unit::kBytes};
     case LimitKind::kConnections:
       break;
   }

@@ -19,6 +19,7 @@ inline constexpr std::array kLimitKinds = {
     LimitKind::kWallClock,   LimitKind::kCpuTime,    LimitKind::kCpuRate,
     LimitKind::kExitRate,    LimitKind::kIrqRate,    LimitKind::kPrivateMemory,
     LimitKind::kDiskOverlay, LimitKind::kExecOutput, LimitKind::kConnections,
+    LimitKind::kDiskRate,
 };
 
 // "private_memory"; for logs, JSON and payloads.

@@ -32,6 +32,7 @@ enum class LimitKind : uint8_t {
   kDiskOverlay,
   kExecOutput,
   kConnections,
+  kDiskRate,
 };
 
 struct LimitHit {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lib/helper/program/server.h"
+#include "lib/helper/wire/bounds.h"
 #include "lib/helper/wire/build.h"
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/jail/enclosure.h"
@@ -16,9 +17,6 @@ namespace ramet::helper {
 namespace {
 
 constexpr uint32_t kWorkers = 2;
-// Of the process: the first, the workers, the one for the console, the vCPUs, and KVM's own for
-// each machine (kvm-nx-lpage-recovery counts since Linux 6.13).
-constexpr uint64_t kThreads = 32;
 constexpr uint64_t kOpenFiles = 4096;
 
 jail::JailOptions jail_options(const HelperHooks& hooks) {
@@ -49,7 +47,7 @@ Status serve(const char* namespaces, const HelperHooks& hooks) {
   hello.enclosure = jail::enclose_self(jail::namespaces_of(namespaces),
                                        {.open_files = kOpenFiles,
                                         .file_bytes = block::LayerStack::kMaxDiskBytes,
-                                        .threads = kThreads});
+                                        .threads = kHelperThreads});
   RAMET_RETURN_IF_ERROR(watch.start());
   RAMET_ASSIGN_OR_RETURN(const auto workers,
                          WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, kWorkers));

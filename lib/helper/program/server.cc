@@ -9,6 +9,7 @@
 
 #include <absl/strings/str_format.h>
 
+#include "lib/helper/wire/bounds.h"
 #include "lib/helper/wire/plan.h"
 #include "vmm/base/syscall.h"
 #include "vmm/jail/enclosure.h"
@@ -21,9 +22,6 @@ constexpr uint64_t kWakerId = 1;
 constexpr uint64_t kEventsId = 2;
 constexpr uint64_t kFirstRelayId = 3;
 constexpr size_t kEventsAtOnce = 32;
-// Besides the guest's: stacks, buffers of at most 1,023 conversations of 128 KiB and as much for
-// their vsock connections.
-constexpr uint64_t kOwnMemory = uint64_t{512} << 20;
 
 template <typename T>
 bool is(const Request& request) {
@@ -143,15 +141,20 @@ Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   RAMET_ASSIGN_OR_RETURN(const auto bytes, read_plan(files[1].get()));
   RAMET_ASSIGN_OR_RETURN(Plan plan, decode_plan(bytes, std::exchange(plan_files_, {})));
   // Nothing but the overlay is written to.
-  RAMET_RETURN_IF_ERROR(
-      jail::limit_file_bytes(plan.disks.scratch == nullptr ? 0 : plan.disks.scratch->size_bytes()));
+  const uint64_t overlay_bytes =
+      plan.disks.scratch == nullptr ? 0 : plan.disks.scratch->size_bytes();
+  RAMET_RETURN_IF_ERROR(jail::limit_file_bytes(overlay_bytes));
   if (files.size() == 3) {
     overlay_ = std::move(files[2]);
   }
   RAMET_ASSIGN_OR_RETURN(
       auto memory,
       GuestMemory::create(files[0].get(), plan.state.machine.regions, MapMode::kPrivate));
-  RAMET_RETURN_IF_ERROR(jail::limit_private_bytes(memory->total_bytes() + kOwnMemory));
+  const HelperBounds bounds =
+      bounds_of(fork.limits, memory->total_bytes(),
+                static_cast<uint32_t>(plan.state.machine.vcpus.size()), overlay_bytes);
+  RAMET_RETURN_IF_ERROR(jail::limit_private_bytes(bounds.data_bytes));
+  RAMET_RETURN_IF_ERROR(jail::limit_cpu_time(bounds.cpu_seconds));
   const InstanceHost host = {
       .machine = {.kvm = parts_.kvm, .jail = parts_.jail},
       .workers = parts_.workers,

@@ -86,7 +86,8 @@ void encode_limits(const InstanceLimits& limits, Encoder* out) {
   }
   out->number(static_cast<uint8_t>(limits.disk_full_ends));
   out->number(limits.connections);
-  for (const RateLimit& rate : {limits.rates.exits, limits.rates.interrupts, limits.rates.cpu}) {
+  for (const RateLimit& rate :
+       {limits.rates.exits, limits.rates.interrupts, limits.rates.cpu, limits.disk_rate}) {
     out->number(rate.per_second);
     out->number(static_cast<uint8_t>(rate.ends));
   }
@@ -100,7 +101,8 @@ InstanceLimits decode_limits(Decoder* in) {
   }
   limits.disk_full_ends = in->boolean("a full disk ends");
   limits.connections = in->number<uint32_t>();
-  for (RateLimit* rate : {&limits.rates.exits, &limits.rates.interrupts, &limits.rates.cpu}) {
+  for (RateLimit* rate :
+       {&limits.rates.exits, &limits.rates.interrupts, &limits.rates.cpu, &limits.disk_rate}) {
     rate->per_second = in->number<uint64_t>();
     rate->ends = in->boolean("a rate ends");
   }

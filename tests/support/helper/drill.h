@@ -11,6 +11,8 @@ namespace ramet::testing {
 
 enum class DrillThread : uint8_t { kFirst, kVcpu, kWorker };
 
+// Never answers, and computes.
+constexpr uint32_t kBurnPort = 0xe000'0000;
 constexpr uint32_t kDrillPort = 0xd000'0000;
 constexpr uint32_t drill_port(uint32_t attempt, DrillThread thread) {
   return kDrillPort | static_cast<uint32_t>(thread) << 8 | attempt;

@@ -25,6 +25,9 @@ std::optional<Status> intercept(const helper::Request& request, const helper::Se
   if (connect == nullptr || connect->guest_port < testing::kDrillPort) {
     return std::nullopt;
   }
+  while (connect->guest_port == testing::kBurnPort) {
+    asm volatile("pause");
+  }
 #if defined(RAMET_WITHOUT_FILTER)
   const auto attempts = testing::outside_attempts();
 #else

@@ -131,6 +131,27 @@ TEST_CASE("a flood of output is cut at its limit and the command killed; the san
   CHECK(exact->stdout_data.size() == 100'000);
 }
 
+TEST_CASE("a disk is held to its rate while the guest goes on, or ends its sandbox, as asked") {
+  RAMET_NEED_GUEST();
+  // dd by blocks, so that the guest's own cache does not take it.
+  const std::string write = "dd if=/dev/zero of=/dev/vdb bs=1M count=24 oflag=direct 2>&1";
+  auto held = fork_with({.disk_rate = {.per_second = 8 * kMiB}});
+  const auto start = std::chrono::steady_clock::now();
+  const auto result = held.exec(script(write), kPatient);
+  const auto took = std::chrono::steady_clock::now() - start;
+  RAMET_REQUIRE_OK(result);
+  INFO(result->stdout_data);
+  CHECK(result->exit_code == 0);
+  // The last request is waited for by nobody, and a tenth of a second's may come at once.
+  CHECK(took > 2500ms);
+  CHECK(held.metrics().throttled > 0);
+  CHECK(held.metrics().disk_bytes_written >= 24 * kMiB);
+
+  auto ended =
+      fork_with({.disk_rate = {.per_second = 2 * kMiB, .action = sandbox::LimitAction::kEnd}});
+  hit_by(ended, script(write), Limit::kDiskRate);
+}
+
 TEST_CASE("a sandbox ends at its wall clock, in a command and between commands") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());

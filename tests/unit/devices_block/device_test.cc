@@ -13,9 +13,11 @@ namespace {
 
 // A disk that may block, behind an executor that the test steps by hand.
 struct SlowMachine {
-  explicit SlowMachine(std::shared_ptr<const block::DiskFile> file) {
-    auto device = must(block::BlockDevice::create(std::make_unique<block::FileBackend>(file),
-                                                  {"slow", &executor}));
+  explicit SlowMachine(std::shared_ptr<const block::DiskFile> file,
+                       std::function<uint64_t(uint64_t)> pace = {}) {
+    auto device = must(
+        block::BlockDevice::create(std::make_unique<block::FileBackend>(file),
+                                   {.id = "slow", .executor = &executor, .pace = std::move(pace)}));
     block = device.get();
     transport =
         must(virtio::MmioTransport::create(std::move(device), {memory.get(), &irq, nullptr}));
@@ -113,6 +115,73 @@ TEST_CASE("host errors become I/O errors of their request, and the next one succ
   machine.executor.run_all();
   CHECK(status_of(*machine.driver, requests[0]) == 0);
   CHECK(machine.driver->queue(0).used_index() == 4);
+}
+
+TEST_CASE("a request after one that the pace answers with a time is taken then, not before") {
+  std::vector<uint64_t> asked;
+  SlowMachine machine(slow_file(), [&](uint64_t bytes) {
+    asked.push_back(bytes);
+    return asked.size() == 2 ? uint64_t{5'000} : 0;
+  });
+  const auto requests = machine.add_reads(4);
+  machine.driver->notify(0);
+  machine.executor.run_all();
+  CHECK(asked == std::vector<uint64_t>{512, 512});
+  CHECK(machine.driver->queue(0).used_index() == 2);
+  CHECK(machine.executor.due() == std::vector<uint64_t>{5'000});
+  machine.driver->notify(0);
+  machine.executor.run_due(4'999);
+  machine.executor.run_all();
+  CHECK(machine.driver->queue(0).used_index() == 2);
+  machine.executor.run_due(5'000);
+  machine.executor.run_all();
+  CHECK(machine.driver->queue(0).used_index() == 4);
+}
+
+TEST_CASE("a driver that resets the device does not get past the wait") {
+  SlowMachine machine(slow_file(), [](uint64_t) { return uint64_t{5'000}; });
+  machine.add_reads(1);
+  machine.driver->notify(0);
+  machine.executor.run_all();
+  REQUIRE(machine.driver->queue(0).used_index() == 1);
+  REQUIRE(machine.driver->bring_up());
+  machine.add_reads(1);
+  machine.driver->notify(0);
+  machine.executor.run_all();
+  CHECK(machine.driver->queue(0).used_index() == 0);
+  CHECK(machine.executor.due().size() == 1);
+  machine.executor.run_due(5'000);
+  machine.executor.run_all();
+  CHECK(machine.driver->queue(0).used_index() == 1);
+}
+
+TEST_CASE("a paced device that waits quiesces at once, and goes on after the wait") {
+  SlowMachine machine(slow_file(), [](uint64_t) { return uint64_t{5'000}; });
+  machine.add_reads(2);
+  machine.driver->notify(0);
+  machine.executor.run_all();
+  machine.transport->quiesce();
+  CHECK(machine.transport->save().ok());
+  machine.executor.run_due(5'000);
+  machine.executor.run_all();
+  CHECK(machine.driver->queue(0).used_index() == 1);
+  machine.transport->resume();
+  machine.executor.run_all();
+  CHECK(machine.driver->queue(0).used_index() == 2);
+}
+
+TEST_CASE("a wait whose device has gone ends in nothing") {
+  ManualExecutor executor;
+  {
+    SlowMachine machine(slow_file(), [](uint64_t) { return uint64_t{5'000}; });
+    machine.add_reads(1);
+    machine.driver->notify(0);
+    machine.executor.run_all();
+    machine.executor.hand_over(&executor);
+  }
+  executor.run_due(5'000);
+  executor.run_all();
+  CHECK(executor.due().empty());
 }
 
 TEST_CASE("a disk file that was cut short gives I/O errors, not zeros and not a signal") {

@@ -35,6 +35,13 @@ TEST_CASE("words behind -- are the command, untouched") {
   CHECK(out.command == Words{"sh", "-c", "--json", "--", "[a,b]", ""});
 }
 
+TEST_CASE("a control group is for the process of --isolate, and refused without") {
+  CHECK(parse_arguments({"run", "py", "--isolate", "--cgroup", "/x", "--", "true"}).cgroup == "/x");
+  const auto alone = parse_arguments({"run", "py", "--cgroup", "/x", "--", "true"});
+  CHECK(alone.verb == Verb::kInvalid);
+  CHECK(alone.error.find("--isolate") != std::string::npos);
+}
+
 TEST_CASE("run stays in this process unless it is told to --isolate") {
   CHECK_FALSE(parse_arguments({"run", "py", "--", "--isolate"}).isolate);
   CHECK(parse_arguments({"run", "py", "--isolate", "--", "true"}).isolate);

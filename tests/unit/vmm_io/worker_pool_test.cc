@@ -92,6 +92,41 @@ TEST_CASE("one thread runs jobs in the order of posting") {
   CHECK(seen == wanted);
 }
 
+TEST_CASE("a job that was posted for later runs then, beside those that are not") {
+  const auto pool = start_pool(2);
+  REQUIRE(pool.ok());
+  const uint64_t due = monotonic_ns() + 50'000'000;
+  std::promise<uint64_t> later;
+  std::promise<uint64_t> at_once;
+  (*pool)->post_at(due, [&] { later.set_value(monotonic_ns()); });
+  (*pool)->post([&] { at_once.set_value(monotonic_ns()); });
+  CHECK(at_once.get_future().get() < due);
+  CHECK(later.get_future().get() >= due);
+}
+
+TEST_CASE("jobs for later run in the order of their times") {
+  std::vector<int> seen;
+  const auto pool = start_pool(1);
+  REQUIRE(pool.ok());
+  const uint64_t now = monotonic_ns();
+  for (const int place : {3, 1, 2}) {
+    (*pool)->post_at(now + static_cast<uint64_t>(place) * 5'000'000,
+                     [&seen, place] { seen.push_back(place); });
+  }
+  REQUIRE((*pool)->drain(in_seconds(60)).ok());
+  CHECK(seen == std::vector<int>{1, 2, 3});
+}
+
+TEST_CASE("a pool that ends runs what is not yet due") {
+  bool ran = false;
+  {
+    const auto pool = start_pool(2);
+    REQUIRE(pool.ok());
+    (*pool)->post_at(in_seconds(3'600), [&] { ran = true; });
+  }
+  CHECK(ran);
+}
+
 TEST_CASE("several threads run every job once, also those that jobs post") {
   std::atomic<int> runs = 0;
   const auto pool = start_pool(4);

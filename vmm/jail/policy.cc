@@ -119,16 +119,12 @@ Policy sanitizer_rows() {
 // In the embedder's process.
 Policy events_rows() {
   return {
-      {"epoll_wait", {}, "", "HelperEvents waits for messages", Seen::kElsewhere},
-      {"recvmsg", {}, "", "receive_message", Seen::kElsewhere},
+      {"epoll_wait", {}, "", "HelperEvents waits for messages"},
+      {"recvmsg", {}, "", "receive_message"},
       {"read", {}, "", "HelperEvents is told to stop", Seen::kElsewhere},
-      {"write", {}, "", "SocketStream: waiters learn of the end", Seen::kElsewhere},
-      {"pidfd_send_signal",
-       {equals(1, SIGKILL)},
-       "SIGKILL",
-       "kill_process: a helper that ended",
-       Seen::kElsewhere},
-      {"close", {}, "", "~UniqueFd: a stream's descriptors", Seen::kElsewhere},
+      {"write", {}, "", "SocketStream: waiters learn of the end"},
+      {"pidfd_send_signal", {equals(1, SIGKILL)}, "SIGKILL", "kill_process: a helper that ended"},
+      {"close", {}, "", "~UniqueFd: a stream's descriptors"},
   };
 }
 
@@ -137,40 +133,30 @@ Policy helper_rows() {
   constexpr uint64_t kMadvDontFork = 10;
   constexpr uint64_t kMadvDontDump = 16;
   return {
-      {"epoll_wait", {}, "", "HelperServer waits for requests and streams", Seen::kElsewhere},
-      {"epoll_ctl", {}, "", "HelperServer: a stream comes or goes", Seen::kElsewhere},
-      {"recvmsg", {}, "", "receive_message", Seen::kElsewhere},
-      {"sendmsg", {}, "", "send_message", Seen::kElsewhere},
-      {"read", {}, "", "Waker: an eventfd", Seen::kElsewhere},
-      {"write", {}, "", "Waker: an eventfd", Seen::kElsewhere},
-      {"close", {}, "", "~UniqueFd", Seen::kElsewhere},
-      {"mmap",
-       {lacks(2, kProtExec)},
-       "not executable",
-       "Mapping: guest memory, kvm_run",
-       Seen::kElsewhere},
-      {"madvise",
-       {equals(2, kMadvDontFork)},
-       "MADV_DONTFORK",
-       "Mapping::map_file",
-       Seen::kElsewhere},
-      {"madvise",
-       {equals(2, kMadvDontDump)},
-       "MADV_DONTDUMP",
-       "Mapping::map_file",
-       Seen::kElsewhere},
-      {"preadv", {}, "", "read the plan of a machine", Seen::kElsewhere},
-      {"newfstatat", {}, "", "fstat: the size of a file", Seen::kElsewhere},
+      {"epoll_wait", {}, "", "HelperServer waits for requests and streams"},
+      {"epoll_ctl", {}, "", "HelperServer: a stream comes or goes"},
+      {"recvmsg", {}, "", "receive_message"},
+      {"sendmsg", {}, "", "send_message"},
+      {"read", {}, "", "Waker: an eventfd"},
+      {"write", {}, "", "Waker, of itself: its request changed a stream", Seen::kElsewhere},
+      {"close", {}, "", "~UniqueFd"},
+      {"mmap", {lacks(2, kProtExec)}, "not executable", "Mapping: guest memory, kvm_run"},
+      {"madvise", {equals(2, kMadvDontFork)}, "MADV_DONTFORK", "Mapping::map_file"},
+      {"madvise", {equals(2, kMadvDontDump)}, "MADV_DONTDUMP", "Mapping::map_file"},
+      {"preadv", {}, "", "read the plan of a machine"},
+      {"newfstatat", {}, "", "fstat: the size of a file"},
       {"fstat", {}, "", "the size of a file, by other C libraries", Seen::kElsewhere},
-      {"fcntl", {equals(1, F_GETFL)}, "F_GETFL", "DiskFile::adopt", Seen::kElsewhere},
-      {"prlimit64", {equals(0, 0)}, "this process", "limit_file_bytes", Seen::kElsewhere},
+      {"prlimit64", {equals(0, 0)}, "this process", "limit_file_bytes"},
       {"exit_group", {}, "", "the embedder closed its end", Seen::kElsewhere},
   };
 }
 
 // Another thread's: wakes the first.
-Policy wake_rows() {
-  return {{"write", {}, "", "Waker: an eventfd of the helper process", Seen::kElsewhere}};
+Policy wake_rows(ThreadKind kind) {
+  if (kind == ThreadKind::kWatch) {
+    return {{"write", {}, "", "Waker: a machine that reached a limit", Seen::kElsewhere}};
+  }
+  return {{"write", {}, "", "Waker: an eventfd of the helper process"}};
 }
 
 Policy own_rows(ThreadKind kind) {
@@ -195,16 +181,8 @@ Policy own_rows(ThreadKind kind) {
     case ThreadKind::kReaper:
       return {{"close", {}, "", "~UniqueFd: KVM's descriptors, disk files"},
               {"poll", {}, "", "HelperProcess: does it end by itself?", Seen::kElsewhere},
-              {"waitid",
-               {equals(0, kPidfd)},
-               "P_PIDFD",
-               "wait_process: the end of a helper",
-               Seen::kElsewhere},
-              {"pidfd_send_signal",
-               {equals(1, SIGKILL)},
-               "SIGKILL",
-               "kill_process: a helper",
-               Seen::kElsewhere},
+              {"waitid", {equals(0, kPidfd)}, "P_PIDFD", "wait_process: the end of a helper"},
+              {"pidfd_send_signal", {equals(1, SIGKILL)}, "SIGKILL", "kill_process: a helper"},
               {"preadv", {}, "", "Cgroup: was a helper killed for its memory?", Seen::kElsewhere},
               {"epoll_ctl", {}, "", "HelperEvents forgets a helper", Seen::kElsewhere}};
     case ThreadKind::kEvents:
@@ -216,7 +194,9 @@ Policy own_rows(ThreadKind kind) {
     case ThreadKind::kStdin:
       break;
   }
-  return {{"poll", {}, "", "FdSource waits for input"}, {"read", {}, "", "FdSource reads it"}};
+  return {{"poll", {}, "", "FdSource waits for input"},
+          {"read", {}, "", "FdSource reads it"},
+          {"write", {}, "", "SocketStream::wake: an eventfd; a command in a helper has input"}};
 }
 
 Policy ioctl_rows(std::span<const IoctlRow> ioctls) {
@@ -267,7 +247,7 @@ Policy policy_of(ThreadKind kind, const PolicyFacts& facts) {
   append(own_rows(kind), &rows);
   if (facts.in_helper &&
       (kind == ThreadKind::kVcpu || kind == ThreadKind::kWorker || kind == ThreadKind::kWatch)) {
-    append(wake_rows(), &rows);
+    append(wake_rows(kind), &rows);
   }
   append(common_rows(facts), &rows);
   append(sanitizer_rows(), &rows);

@@ -19,12 +19,17 @@ namespace {
 constexpr uint32_t kWorkers = 2;
 constexpr uint64_t kOpenFiles = 4096;
 
+jail::Mode mode_of(const HelperHooks& hooks) {
+  if (hooks.without_filter) {
+    return jail::Mode::kOff;
+  }
+  return hooks.record ? jail::Mode::kRecord : jail::Mode::kKill;
+}
+
 jail::JailOptions jail_options(const HelperHooks& hooks) {
   jail::PolicyFacts facts = machine_policy_facts();
   facts.in_helper = true;
-  return {.mode = hooks.without_filter ? jail::Mode::kOff : jail::Mode::kKill,
-          .facts = facts,
-          .max_idle = x86::kMaxVcpus};
+  return {.mode = mode_of(hooks), .facts = facts, .max_idle = x86::kMaxVcpus};
 }
 
 // No thread can be made once the filter stands, so that those of the vCPUs are made now.
@@ -61,12 +66,25 @@ Status serve(const char* namespaces, const HelperHooks& hooks) {
                                                             .calls = calls.get(),
                                                             .watch = &watch,
                                                             .intercept = hooks.intercept}));
+  const auto serve_until_end = [&] {
+    RAMET_RETURN_IF_ERROR(server->greet(hello));
+    server->run();
+    return Status();
+  };
+  if (hooks.record) {
+    // A thread cannot hear of its own calls: another makes them.
+    Status served;
+    RAMET_ASSIGN_OR_RETURN(auto first, jail->run(jail::ThreadKind::kHelper, [&](jail::TenantSlot&) {
+      served = serve_until_end();
+    }));
+    first->join();
+    return served;
+  }
   if (!hooks.without_filter) {
     jail::warm_up_allocator();
     RAMET_RETURN_IF_ERROR(jail->bind_this_thread(jail::ThreadKind::kHelper));
   }
-  RAMET_RETURN_IF_ERROR(server->greet(hello));
-  server->run();
+  RAMET_RETURN_IF_ERROR(serve_until_end());
   // The embedder has gone, and with it whoever would want an orderly end.
   ::_exit(0);
 }

@@ -16,6 +16,7 @@ struct HelperHooks {
   // Answers a request in the server's place; nothing: it is the server's.
   std::function<std::optional<Status>(const Request&, const ServerParts&)> intercept = {};
   bool without_filter = false;  // to see what the rest of the enclosure keeps out by itself
+  bool record = false;  // its filters stop nothing, and count the use of each row (Mode::kRecord)
 };
 
 // `namespaces` is argv[1] (jail::spawn). Returns the exit code.

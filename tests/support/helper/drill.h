@@ -11,6 +11,8 @@ namespace ramet::testing {
 
 enum class DrillThread : uint8_t { kFirst, kVcpu, kWorker };
 
+// Answers with how often each row of the policy of a kind of threads was used: "3 0 17 ...".
+constexpr uint32_t kCountPort = 0xf000'0000;
 // Never answers, and computes.
 constexpr uint32_t kBurnPort = 0xe000'0000;
 constexpr uint32_t kDrillPort = 0xd000'0000;

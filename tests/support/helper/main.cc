@@ -1,8 +1,11 @@
-// A helper program that tries to get out, when it is told to (drill.h). Built twice: with
-// RAMET_WITHOUT_FILTER it says what stands in the way besides seccomp.
+// A helper program that tries to get out, when it is told to (drill.h). Built three times: with
+// RAMET_WITHOUT_FILTER it says what stands in the way besides seccomp, with RAMET_RECORD it counts
+// what it needs.
 #include <cerrno>
 #include <optional>
 #include <string>
+
+#include <absl/strings/str_join.h>
 
 #include "lib/helper/program/helper_main.h"
 #include "tests/support/escape.h"
@@ -12,6 +15,10 @@
 using namespace ramet;
 
 namespace {
+
+Status counts(const jail::Jail& jail, jail::ThreadKind kind) {
+  return absl::AbortedError(absl::StrJoin(jail.row_uses(kind), " "));
+}
 
 Status attempt(const testing::EscapeAttempt& what) {
   errno = 0;
@@ -24,6 +31,10 @@ std::optional<Status> intercept(const helper::Request& request, const helper::Se
   const auto* connect = std::get_if<helper::Connect>(&request);
   if (connect == nullptr || connect->guest_port < testing::kDrillPort) {
     return std::nullopt;
+  }
+  if (connect->guest_port >= testing::kCountPort) {
+    return counts(*parts.jail,
+                  static_cast<jail::ThreadKind>(connect->guest_port - testing::kCountPort));
   }
   while (connect->guest_port == testing::kBurnPort) {
     asm volatile("pause");
@@ -62,6 +73,12 @@ int main(int argc, char** argv) {
 #else
   constexpr bool kWithoutFilter = false;
 #endif
-  return helper::helper_main(argc > 1 ? argv[1] : "",
-                             {.intercept = intercept, .without_filter = kWithoutFilter});
+#if defined(RAMET_RECORD)
+  constexpr bool kRecord = true;
+#else
+  constexpr bool kRecord = false;
+#endif
+  return helper::helper_main(
+      argc > 1 ? argv[1] : "",
+      {.intercept = intercept, .without_filter = kWithoutFilter, .record = kRecord});
 }

@@ -20,6 +20,7 @@ constexpr uint64_t kStopId = 0;
 constexpr size_t kEventsAtOnce = 16;
 // A thread that asks in a loop, or holds up the one that tells, makes the host keep no more.
 constexpr size_t kMaxToTell = 1000;
+constexpr int kSendTries = 3;
 constexpr int kStopTries = 3;
 
 // The kernel writes and reads its own size of a structure, which may be larger than ours.
@@ -142,18 +143,21 @@ void Supervisor::answer_calls() {
       if ((event.events & EPOLLIN) == 0) {
         remove(event.data.u64);  // EPOLLHUP: its last thread has ended
       } else if (const auto listener = find(event.data.u64); listener != nullptr) {
-        serve(*listener);
+        if (!serve(*listener)) {
+          // The kernel lets go of the held thread, with ENOSYS, when the listener closes.
+          remove(event.data.u64);
+        }
       }
     }
   }
 }
 
-void Supervisor::serve(const Listener& listener) {
+bool Supervisor::serve(const Listener& listener) {
   auto request_room = room(request_bytes_);
   auto* request = reinterpret_cast<seccomp_notif*>(request_room.data());
   // ENOENT: the thread has gone meanwhile.
   if (!sys::ioctl(listener.fd.get(), SECCOMP_IOCTL_NOTIF_RECV, static_cast<void*>(request)).ok()) {
-    return;
+    return true;
   }
   HeldCall call = {.number = request->data.nr, .architecture = request->data.arch};
   std::ranges::copy(request->data.args, call.arguments.begin());
@@ -163,10 +167,14 @@ void Supervisor::serve(const Listener& listener) {
   response->id = request->id;
   response->error = verdict.allow ? 0 : -EPERM;
   response->flags = verdict.allow ? SECCOMP_USER_NOTIF_FLAG_CONTINUE : 0;
-  sys::ioctl(listener.fd.get(), SECCOMP_IOCTL_NOTIF_SEND, static_cast<void*>(response));
+  sys::Result sent = {-1, EAGAIN};
+  for (int i = 0; i < kSendTries && !sent.ok(); ++i) {
+    sent = sys::ioctl(listener.fd.get(), SECCOMP_IOCTL_NOTIF_SEND, static_cast<void*>(response));
+  }
   if (verdict.then) {
     leave_to_tell(std::move(verdict.then));
   }
+  return sent.ok() || sent.error == ENOENT;
 }
 
 }  // namespace ramet::jail

@@ -70,7 +70,8 @@ class Supervisor {
   void tell();
   void leave_to_tell(std::function<void()> what);
   std::shared_ptr<const Listener> find(uint64_t id) const;
-  void serve(const Listener& listener);
+  // False where a held thread could not be answered.
+  bool serve(const Listener& listener);
 
   UniqueFd epoll_;
   UniqueFd stop_;

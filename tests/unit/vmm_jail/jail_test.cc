@@ -136,6 +136,35 @@ TEST_CASE("a forbidden call fails with EPERM, is counted, and both engine and te
   }
 }
 
+TEST_CASE("a held thread is answered again where the first answer fails, and never stays held") {
+  // The first ioctl takes the held call, the next ones answer it.
+  struct FailAnswers final : sys::FaultPlan {
+    explicit FailAnswers(uint64_t answers) : FaultPlan(sys::Call::kIoctl, 0, EIO), left(answers) {}
+    std::optional<int> on_call(sys::Call call) override {
+      if (call != sys::Call::kIoctl || ++seen_ioctls == 1 || left == 0) {
+        return std::nullopt;
+      }
+      --left;
+      return EIO;
+    }
+    uint64_t left;
+    uint64_t seen_ioctls = 0;
+  };
+  for (const uint64_t failing : {1, 2, 3}) {
+    INFO(failing << " answers fail");
+    const auto jail = make(options());
+    FailAnswers plan(failing);
+    plan.arm();
+    const Tried tried = open_in_thread(jail.get(), ThreadKind::kWorker);
+    plan.disarm();
+    CHECK(tried.value == -1);
+    CHECK(tried.error == (failing < 3 ? EPERM : ENOSYS));
+    CHECK(plan.left == 0);
+    CHECK(jail->refused() == 1);
+    CHECK(jail->idle() == 1);  // what the jail began with
+  }
+}
+
 TEST_CASE("the thread that starts a jail, and one without a filter, may do everything still") {
   const auto jail = make(options());
   const int here = ::open("/etc/passwd", O_RDONLY | O_CLOEXEC);

@@ -61,7 +61,8 @@ struct TemplateOptions {
   // Size of the scratch disk that takes what the guest writes to its file system. 0: no disk;
   // writes stay in guest memory.
   uint64_t scratch_bytes = uint64_t{1} << 30;
-  // Limits for the boot and for each warm-up command.
+  // Limits for the boot and for each warm-up command. While the host is short of memory
+  // (EngineOptions::pressure), a build waits for as long as a boot may take before it is refused.
   std::chrono::milliseconds boot_timeout = std::chrono::seconds(60);
   std::chrono::milliseconds warmup_timeout = std::chrono::seconds(300);
   // Appended to the kernel's command line.

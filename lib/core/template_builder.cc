@@ -270,6 +270,9 @@ StatusOr<std::shared_ptr<const TemplateData>> Builder::run() {
 
 StatusOr<std::shared_ptr<const TemplateData>> build_template(Engine* engine, BuildSpec spec) {
   RAMET_RETURN_IF_ERROR(annotate(engine->check_runs_linux(), "build template"));
+  // A template is more than a fork: all of its memory is its own.
+  RAMET_RETURN_IF_ERROR(
+      annotate(engine->admit(monotonic_ns() + spec.boot_timeout_ns), "build template"));
   auto data = Builder(engine, std::move(spec)).run();
   if (!data.ok()) {
     return annotate(data.status(), "build template");

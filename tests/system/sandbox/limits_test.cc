@@ -218,7 +218,8 @@ TEST_CASE("limits that make no sense are refused before anything is made") {
   }
 }
 
-TEST_CASE("an engine that wants all memory to be available refuses forks, and says when to come") {
+TEST_CASE(
+    "an engine that wants all memory to be available refuses forks and builds, and says when") {
   RAMET_NEED_GUEST();
   RAMET_REQUIRE_OK(shared_template());
   const ramet::testing::TempDir folder;
@@ -236,6 +237,13 @@ TEST_CASE("an engine that wants all memory to be available refuses forks, and sa
   CHECK(sandbox::reason_of(box.status()) == sandbox::Reason::kHostBusy);
   REQUIRE(sandbox::retry_after(box.status()).has_value());
   CHECK(*sandbox::retry_after(box.status()) >= 1s);
+  sandbox::TemplateOptions another = ramet::testing::small_guest("cloud-6.12");
+  another.engine = *engine;
+  another.boot_timeout = 100ms;
+  const auto built = sandbox::Template::build(another);
+  INFO(built.status());
+  CHECK(sandbox::reason_of(built.status()) == sandbox::Reason::kHostBusy);
+  CHECK(sandbox::retry_after(built.status()).has_value());
 }
 
 TEST_CASE("a busy guest under the default limits is never made to wait") {

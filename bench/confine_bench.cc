@@ -1,7 +1,10 @@
 // What confinement costs a fork: with and without filters, threads kept for the next machine and
 // made anew, in this process and in a helper's that stood ready, alternating in one run.
 //
-// usage: confine_bench [--forks N] [--memory-mib N] [--json FILE]
+// usage: confine_bench [--guest small|linux] [--forks N] [--memory-mib N] [--json FILE]
+//                      [--kernel-tree DIR --rootfs IMG]
+//
+// With a small guest: the fork alone, on any KVM. With a Linux guest: commands too.
 #include <array>
 #include <cstdio>
 #include <fstream>
@@ -9,6 +12,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "bench/confine_exec.h"
+#include "bench/linux_guest.h"
 #include "bench/samples.h"
 #include "bench/small_guest.h"
 
@@ -23,8 +28,9 @@ constexpr double kNewBar = 1.20;
 
 struct Options {
   int forks = 1000;
-  uint64_t memory_mib = 128;
+  std::string guest = "small";
   std::string json;
+  LinuxGuest debian;
 };
 
 struct Variant {
@@ -49,8 +55,8 @@ Status prepare(const Options& options, Variant* variant) {
   RAMET_ASSIGN_OR_RETURN(variant->engine, Engine::create({.confinement = variant->mode,
                                                           .confinement_required = true,
                                                           .idle_threads = variant->idle_threads}));
-  RAMET_ASSIGN_OR_RETURN(variant->from,
-                         make_small_template(variant->engine.get(), options.memory_mib * kMiB));
+  RAMET_ASSIGN_OR_RETURN(
+      variant->from, make_small_template(variant->engine.get(), options.debian.memory_mib * kMiB));
   for (int i = 0; i < kWarmUp; ++i) {
     RAMET_RETURN_IF_ERROR(fork_small(*variant).status());
   }
@@ -98,31 +104,36 @@ std::vector<Row> rows_of(const Variants& v) {
   };
 }
 
-int run(const Options& options) {
+StatusOr<std::vector<Row>> measure_small(const Options& options) {
   constexpr size_t kPool = 32;
   Variants variants = {Variant{jail::Mode::kEnforce, kPool}, Variant{jail::Mode::kOff, kPool},
                        Variant{jail::Mode::kEnforce, 0}, Variant{jail::Mode::kOff, 0},
                        Variant{jail::Mode::kEnforce, kPool, true}};
-  const Status status = measure(options, &variants);
-  if (!status.ok()) {
-    std::fprintf(stderr, "confine_bench: %s\n", status.ToString().c_str());
+  RAMET_RETURN_IF_ERROR(measure(options, &variants));
+  return rows_of(variants);
+}
+
+int run(const Options& options) {
+  const auto rows = options.guest == "linux" ? measure_exec(options.debian, options.forks)
+                                             : measure_small(options);
+  if (!rows.ok()) {
+    std::fprintf(stderr, "confine_bench: %s\n", rows.status().ToString().c_str());
     return 1;
   }
-  const std::vector<Row> rows = rows_of(variants);
-  const std::string title =
-      "fork of a small guest, " + std::to_string(options.forks) +
-      " of each: filters on (a) and off (b), vCPU threads pooled and new; a helper "
-      "process from the pool (a) and this process, pooled (b)";
-  std::fputs(format_table(title, rows, {"on", "off"}).c_str(), stdout);
+  const std::string title = "fork of a " + options.guest + " guest, " +
+                            std::to_string(options.forks) +
+                            " of each: filters on (a) and off (b); a helper process from the pool "
+                            "(a) and this process, threads pooled (b)";
+  std::fputs(format_table(title, *rows, {"a", "b"}).c_str(), stdout);
   if (!options.json.empty()) {
     std::ofstream file(options.json);
-    file << format_json("confine", rows);
+    file << format_json("confine-" + options.guest, *rows);
     if (!file.flush()) {
       std::fprintf(stderr, "confine_bench: cannot write %s\n", options.json.c_str());
       return 1;
     }
   }
-  for (const Row& row : rows) {
+  for (const Row& row : *rows) {
     if (row.misses_bar()) {
       return 1;
     }
@@ -137,8 +148,10 @@ int run(const Options& options) {
 int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape)
   ramet::bench::Options options;
   CLI::App app("What the filters of Ramet's threads cost a fork, alternating in one run.");
+  app.add_option("--guest", options.guest, "small: a few instructions, any KVM; linux: with agent")
+      ->check(CLI::IsMember({"small", "linux"}));
   app.add_option("--forks", options.forks, "forks of each kind")->check(CLI::Range(1, 1'000'000));
-  app.add_option("--memory-mib", options.memory_mib, "guest memory")->check(CLI::Range(4, 1 << 18));
+  add_options(&app, &options.debian);
   app.add_option("--json", options.json, "also write every sample to this file");
   CLI11_PARSE(app, argc, argv);
   return ramet::bench::run(options);

@@ -11,6 +11,7 @@
 #include <ramet/sandbox.h>
 
 #include "bench/floor.h"
+#include "bench/linux_guest.h"
 #include "bench/samples.h"
 #include "bench/small_guest.h"
 
@@ -23,11 +24,8 @@ constexpr int kWarmUp = 20;
 struct Options {
   std::string guest = "small";
   int forks = 500;
-  uint64_t memory_mib = 128;
   std::string json;
-  std::string kernel_tree;
-  std::string rootfs;
-  std::string scratch_directory = "/var/tmp";
+  LinuxGuest debian;
 };
 
 // Rows in the order of docs/design.md section 5.
@@ -60,7 +58,7 @@ Status add_floor(const FloorTemplate& floor, Clocks* clocks) {
 Status run_small(const Options& options, const FloorTemplate& floor, Clocks* clocks) {
   RAMET_ASSIGN_OR_RETURN(const auto engine, Engine::create({}));
   RAMET_ASSIGN_OR_RETURN(const auto from,
-                         make_small_template(engine.get(), options.memory_mib * kMiB));
+                         make_small_template(engine.get(), options.debian.memory_mib * kMiB));
   for (int i = 0; i < kWarmUp; ++i) {
     RAMET_RETURN_IF_ERROR(fork_small_once(engine.get(), *from).status());
     floor_fork_once(floor);
@@ -93,17 +91,10 @@ Status fork_linux_once(const sandbox::Template& from, Clocks* clocks) {
 }
 
 Status run_linux(const Options& options, const FloorTemplate& floor, Clocks* clocks) {
-  RAMET_ASSIGN_OR_RETURN(auto engine,
-                         sandbox::Engine::create({.scratch_directory = options.scratch_directory}));
-  sandbox::TemplateOptions build;
-  build.kernel = sandbox::Kernel::from_tree(options.kernel_tree);
-  build.rootfs = options.rootfs;
-  build.memory_bytes = options.memory_mib * kMiB;
-  build.scratch_bytes = 64 * kMiB;
-  build.warmup = {"/bin/true"};
-  build.boot_timeout = std::chrono::minutes(3);
-  build.engine = engine;
-  RAMET_ASSIGN_OR_RETURN(const sandbox::Template from, sandbox::Template::build(build));
+  RAMET_ASSIGN_OR_RETURN(auto engine, sandbox::Engine::create(
+                                          {.scratch_directory = options.debian.scratch_directory}));
+  RAMET_ASSIGN_OR_RETURN(const sandbox::Template from,
+                         build_linux_template(options.debian, engine));
   Clocks ignored;
   RAMET_RETURN_IF_ERROR(fork_linux_once(from, &ignored));
   for (int i = 0; i < options.forks; ++i) {
@@ -116,7 +107,7 @@ Status run_linux(const Options& options, const FloorTemplate& floor, Clocks* clo
 int report(const Options& options, const Clocks& clocks) {
   const std::vector<Row> rows = clocks.rows();
   const std::string title = "fork, " + options.guest + " guest of " +
-                            std::to_string(options.memory_mib) + " MiB, " +
+                            std::to_string(options.debian.memory_mib) + " MiB, " +
                             std::to_string(options.forks) + " forks alternating with the floor";
   std::fputs(format_table(title, rows).c_str(), stdout);
   if (!options.json.empty()) {
@@ -137,7 +128,7 @@ int report(const Options& options, const Clocks& clocks) {
 
 int run(const Options& options) {
   FloorResult why;
-  const FloorTemplatePtr floor = make_floor_template(options.memory_mib * kMiB, &why);
+  const FloorTemplatePtr floor = make_floor_template(options.debian.memory_mib * kMiB, &why);
   if (floor == nullptr) {
     std::fprintf(stderr, "fork_bench: the floor's %s failed, errno %d\n", why.failed, why.error);
     return 1;
@@ -162,11 +153,8 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape)
   app.add_option("--guest", options.guest, "small: a few instructions, any KVM; linux: with agent")
       ->check(CLI::IsMember({"small", "linux"}));
   app.add_option("--forks", options.forks, "forks to measure")->check(CLI::Range(1, 1'000'000));
-  app.add_option("--memory-mib", options.memory_mib, "guest memory")->check(CLI::Range(4, 1 << 18));
   app.add_option("--json", options.json, "also write every sample to this file");
-  app.add_option("--kernel-tree", options.kernel_tree, "unpacked kernel package, for linux");
-  app.add_option("--rootfs", options.rootfs, "root image, for linux");
-  app.add_option("--scratch-directory", options.scratch_directory, "where scratch disks go");
+  add_options(&app, &options.debian);
   CLI11_PARSE(app, argc, argv);
   return ramet::bench::run(options);
 }

@@ -168,6 +168,14 @@ TEST_CASE("a backlog is bounded, and a reset in it makes room") {
   CHECK(guest.muxer.find_listener(1025)->backlog.size() == kMaxBacklog);
 }
 
+TEST_CASE("the host listens on kMaxListeners ports, and not on one more") {
+  Guest guest;
+  for (uint32_t port = 0; port < kMaxListeners; ++port) {
+    REQUIRE(guest.muxer.listen(1025 + port).ok());
+  }
+  CHECK(guest.muxer.listen(2000).code() == absl::StatusCode::kResourceExhausted);
+}
+
 TEST_CASE("a device may have fewer connections, never more") {
   for (const uint32_t asked : {1U, 3U, 5'000U}) {
     const auto device = Vsock::create({.max_connections = asked});

@@ -3,6 +3,9 @@
 
 #include <fcntl.h>
 
+#include <cerrno>
+#include <vector>
+
 #include <catch2/catch.hpp>
 
 #include "tests/support/settle.h"
@@ -57,6 +60,19 @@ TEST_CASE("more descriptors or bytes than asked for are refused, and none stays 
   }
   REQUIRE(send_message(ends[0].get(), into, kHead, Blocking::kDontWait).ok());
   CHECK(absl::IsDataLoss(receive_message(ends[1].get(), into, Blocking::kDontWait).status()));
+}
+
+TEST_CASE(
+    "a message takes kMaxMessageFiles descriptors, and one more is refused before it is sent") {
+  const auto ends = make_pair();
+  const std::vector<int> most(kMaxMessageFiles, ends[0].get());
+  const std::vector<int> too_many(kMaxMessageFiles + 1, ends[0].get());
+  CHECK(send_message(ends[0].get(), kHead, {}, Blocking::kDontWait, too_many).error == EMSGSIZE);
+  REQUIRE(send_message(ends[0].get(), kHead, {}, Blocking::kDontWait, most).ok());
+  std::array<std::byte, 8> into = {};
+  const auto got = receive_message(ends[1].get(), into, Blocking::kDontWait, kMaxMessageFiles);
+  REQUIRE(got.ok());
+  CHECK(got->files.size() == kMaxMessageFiles);
 }
 
 TEST_CASE("a peer that has gone is an end to read and EPIPE to write, not a signal") {

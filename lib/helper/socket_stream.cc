@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "lib/helper/wire/messages.h"
+#include "lib/instance/reasons.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/socket.h"
 #include "vmm/base/syscall.h"
@@ -17,6 +18,10 @@ namespace {
 constexpr uint64_t kMillisecond = 1'000'000;
 // poll(2) counts in milliseconds; far deadlines are waited for in steps.
 constexpr uint64_t kLongestWait = 1'000'000;
+
+constexpr std::chrono::milliseconds kToldWithin(1000);
+
+Status closed() { return absl::UnavailableError("the helper process closed the conversation"); }
 
 std::span<const std::byte> tag_bytes(const StreamTag& tag) {
   return std::as_bytes(std::span<const StreamTag, 1>(&tag, 1));
@@ -38,6 +43,7 @@ void StreamGroup::end(const Status& reason) {
   const std::lock_guard lock(mutex_);
   if (ended_.ok()) {
     ended_ = reason.ok() ? absl::CancelledError("the machine ended") : reason;
+    end_told_.notify_all();
   }
   for (ByteStream* stream : streams_) {
     stream->wake();
@@ -46,6 +52,12 @@ void StreamGroup::end(const Status& reason) {
 
 Status StreamGroup::ended() const {
   const std::lock_guard lock(mutex_);
+  return ended_;
+}
+
+Status StreamGroup::wait_ended(std::chrono::milliseconds limit) const {
+  std::unique_lock lock(mutex_);
+  end_told_.wait_for(lock, limit, [&] { return !ended_.ok(); });
   return ended_;
 }
 
@@ -76,9 +88,9 @@ StatusOr<std::unique_ptr<SocketStream>> SocketStream::create(UniqueFd socket,
 
 SocketStream::~SocketStream() { group_->remove(this); }
 
-Status SocketStream::over() const {
-  const Status ended = group_->ended();
-  return ended.ok() ? absl::UnavailableError("the helper process closed the conversation") : ended;
+Status SocketStream::over(const Status& why) const {
+  const Status ended = group_->wait_ended(kToldWithin);
+  return ended.ok() ? why : ended;
 }
 
 Status SocketStream::receive() {
@@ -91,7 +103,7 @@ Status SocketStream::receive() {
   }
   RAMET_RETURN_IF_ERROR(got.status());
   if (got->bytes == 0) {
-    error_ = over();
+    error_ = over(closed());
     return Status();
   }
   switch (static_cast<StreamTag>(in_[0])) {
@@ -107,6 +119,8 @@ Status SocketStream::receive() {
       return Status();
     case StreamTag::kError:
       error_ = decode_stream_error(std::span(in_).subspan(1, got->bytes - 1));
+      // Without a reason it is the connection's end, not the machine's.
+      error_ = reason_of(error_).empty() ? error_ : over(error_);
       return Status();
   }
   error_ = absl::DataLossError("the helper process sent a message of no kind that there is");
@@ -139,7 +153,7 @@ StatusOr<IoResult> SocketStream::try_write(std::span<const std::byte> from) {
   if (!sent.ok()) {
     // What came before the end is still to be read, the reason maybe too.
     RAMET_RETURN_IF_ERROR(receive());
-    return error_.ok() ? over() : error_;
+    return error_.ok() ? over(closed()) : error_;
   }
   return IoResult::moved(size);
 }

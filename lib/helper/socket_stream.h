@@ -8,6 +8,8 @@
 #ifndef RAMET_LIB_HELPER_SOCKET_STREAM_H_
 #define RAMET_LIB_HELPER_SOCKET_STREAM_H_
 
+#include <chrono>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -28,6 +30,8 @@ class StreamGroup {
   void end(const Status& reason);
   // OK, or the reason.
   Status ended() const;
+  // The same, once it is there; OK where it is not within `limit`.
+  Status wait_ended(std::chrono::milliseconds limit) const;
 
  private:
   friend class SocketStream;
@@ -35,6 +39,7 @@ class StreamGroup {
   void remove(ByteStream* stream);
 
   mutable std::mutex mutex_;
+  mutable std::condition_variable end_told_;
   Status ended_;
   std::set<ByteStream*> streams_;
 };
@@ -57,8 +62,10 @@ class SocketStream final : public ByteStream {
   // Takes the next message, if there is one and all of the one before was read.
   Status receive();
   bool readable() const { return at_ != end_ || at_end_ || !error_.ok(); }
-  // Why the connection is over when nothing else says so.
-  Status over() const;
+  // Why the connection is over: what the machine's owner was told, or `why` where it is told
+  // nothing in a second. The end of a machine comes by the events socket too, and the owner must
+  // have it before those who talk with the guest.
+  Status over(const Status& why) const;
   void take_wake() const;
   Status send_end();
 

@@ -2,11 +2,14 @@
 #include "lib/helper/socket_stream.h"
 
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <thread>
 
 #include <catch2/catch.hpp>
 
 #include "lib/helper/wire/messages.h"
+#include "lib/instance/reasons.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/socket.h"
 
@@ -71,6 +74,31 @@ TEST_CASE("the guest's end is an end, and its reset an error with its own messag
   const auto other = make();
   other.say(StreamTag::kError, encode_stream_error(absl::UnavailableError("reset by the guest")));
   CHECK(other.stream->try_read(into).status() == absl::UnavailableError("reset by the guest"));
+}
+
+TEST_CASE("the machine's end reaches its owner before those who talk with the guest") {
+  const auto it = make();
+  const Status told_here = with_reason(absl::UnavailableError("here"), reason::kGuestDied);
+  const Status told_there = with_reason(absl::UnavailableError("there"), reason::kGuestDied);
+  it.say(StreamTag::kError, encode_stream_error(told_here));
+  std::atomic<bool> owner_knows{false};
+  std::thread events([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    owner_knows = true;
+    it.group->end(told_there);
+  });
+  std::array<std::byte, 2> into = {};
+  CHECK(it.stream->try_read(into).status() == told_there);
+  CHECK(owner_knows);
+  events.join();
+}
+
+TEST_CASE("a machine's end that its owner is never told is still an end") {
+  const auto it = make();
+  const Status why = with_reason(absl::UnavailableError("here"), reason::kGuestDied);
+  it.say(StreamTag::kError, encode_stream_error(why));
+  std::array<std::byte, 2> into = {};
+  CHECK(it.stream->try_read(into).status() == why);
 }
 
 TEST_CASE("nonsense from a helper is an error") {

@@ -14,8 +14,11 @@ SandboxMachine::SandboxMachine(std::shared_ptr<Engine> engine,
 
 Status SandboxMachine::start(const wire::Reseed& reseed, uint64_t deadline_ns) {
   // The request waits in the device, so that the guest's first instructions already find it.
-  RAMET_ASSIGN_OR_RETURN(auto stream, ports_->connect(wire::kAgentPort));
-  AgentClient client(std::move(stream));
+  auto stream = ports_->connect(wire::kAgentPort);
+  if (!stream.ok()) {
+    return judge(stream.status());
+  }
+  AgentClient client(*std::move(stream));
   if (const Status status = life_->start(); !status.ok()) {
     return judge(status);
   }

@@ -15,6 +15,8 @@
 #include <catch2/catch.hpp>
 
 #include "lib/core/sandbox_life.h"
+#include "lib/core/sandbox_machine.h"
+#include "lib/fork/identity.h"
 #include "lib/instance/reasons.h"
 #include "tests/kvm/helper_fixture.h"
 #include "tests/kvm/need_kvm.h"
@@ -108,6 +110,25 @@ TEST_CASE("who is told that a machine in a helper has ended finds the reason the
     CHECK(wait_for([&] { return life->state() == SandboxState::kGone; }));
     CHECK(reason_of(life->end_reason()) == reason::kLimitReached);
     life->detach();
+  }
+}
+
+TEST_CASE("a fork whose machine has gone before it starts fails with the reason of its end") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine();
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const auto reseed = make_reseed("gone");
+  REQUIRE(reseed.ok());
+  for (const Isolation isolation : {Isolation::kInProcess, Isolation::kHelper}) {
+    auto machine = fork_machine(engine.get(), from, reseed->generation,
+                                {.isolation = isolation, .limits = {.wall_ns = 1}});
+    REQUIRE(machine.ok());
+    SandboxMachine box(engine, *std::move(machine), "gone", {});
+    REQUIRE(wait_for([&] { return box.life().state() == SandboxState::kGone; }));
+    REQUIRE(engine->drain(monotonic_ns() + 30 * kSecond).ok());
+    const Status started = box.start(*reseed, monotonic_ns() + 30 * kSecond);
+    INFO(started.ToString());
+    CHECK(reason_of(started) == reason::kLimitReached);
   }
 }
 

@@ -59,10 +59,7 @@ bool run_once(const Sweep& sweep, const Steps& steps, uint64_t n) {
 
 }  // namespace
 
-Fault::Fault(sys::Call call, uint64_t n, int error)
-    : plan_(new sys::FaultPlan(call, n, error)) {  // never deleted: see the header
-  plan_->arm();
-}
+Fault::Fault(sys::Call call, uint64_t n, int error) : plan_(call, n, error) { plan_.arm(); }
 
 uint64_t run_sweep(const Sweep& sweep, const Steps& steps) {
   if (sweep.engine != nullptr) {

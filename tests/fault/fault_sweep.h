@@ -2,8 +2,7 @@
 // fails.
 //
 // Thread rule: the test's thread.
-// Invariant: one plan is armed at a time; plans live to the end of the process, for threads of the
-// library may still be looking at one that was disarmed.
+// Invariant: one plan is armed at a time.
 #ifndef RAMET_TESTS_FAULT_FAULT_SWEEP_H_
 #define RAMET_TESTS_FAULT_FAULT_SWEEP_H_
 
@@ -29,11 +28,11 @@ class Fault {
   Fault(const Fault&) = delete;
   Fault& operator=(const Fault&) = delete;
 
-  void disarm() { plan_->disarm(); }
-  bool fired() const { return plan_->fired(); }
+  void disarm() { plan_.disarm(); }
+  bool fired() const { return plan_.fired(); }
 
  private:
-  sys::FaultPlan* const plan_;
+  sys::FaultPlan plan_;
 };
 
 struct Sweep {

@@ -2,7 +2,7 @@
 // lever on every error path. Production code never arms one; unarmed it costs one relaxed atomic
 // load per call.
 //
-// Thread rule: arm and disarm from one thread while no call is counted; counting is thread-safe.
+// Thread rule: arm and disarm from one thread; counting is thread-safe.
 // Invariant: at most one plan is armed in the process. This is the one mutable global of the
 // library: the calls it counts are made by threads that the test does not own, so a thread-local
 // plan could not reach them.
@@ -65,6 +65,8 @@ class FaultPlan {
   FaultPlan& operator=(const FaultPlan&) = delete;
 
   void arm();
+  // When it returns no thread asks this plan any more. A plan with an on_call() of its own is
+  // disarmed before its destruction. Not from on_call().
   void disarm();
 
   // Matching calls seen so far, failed ones included.

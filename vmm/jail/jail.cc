@@ -17,11 +17,9 @@ namespace {
 
 size_t index_of(ThreadKind kind) { return static_cast<size_t>(kind); }
 
-// What a thread calls before its listener is listened to.
 Policy waiting_rows(const Policy& policy) {
   Policy rows;
-  std::ranges::copy_if(policy, std::back_inserter(rows),
-                       [](const PolicyRow& row) { return row.syscall == "futex"; });
+  std::ranges::copy_if(policy, std::back_inserter(rows), is_uncounted);
   return rows;
 }
 

@@ -254,6 +254,17 @@ Policy policy_of(ThreadKind kind, const PolicyFacts& facts) {
   return rows;
 }
 
+bool is_uncounted(const PolicyRow& row) {
+#if defined(RAMET_SANITIZED)
+  const std::set<std::string_view> theirs = {
+      "mmap",  "munmap",          "mprotect",  "madvise",     "mremap",
+      "prctl", "clock_nanosleep", "nanosleep", "sched_yield", "membarrier"};
+  return row.syscall == "futex" || theirs.contains(row.syscall);
+#else
+  return row.syscall == "futex";
+#endif
+}
+
 size_t distinct_calls(const Policy& policy) {
   std::set<std::string_view> names;
   for (const PolicyRow& row : policy) {

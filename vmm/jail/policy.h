@@ -78,6 +78,10 @@ using Policy = std::vector<PolicyRow>;
 // The rows of one kind, ioctls included, in the order in which a filter should look at them.
 Policy policy_of(ThreadKind kind, const PolicyFacts& facts);
 
+// What Mode::kRecord lets through uncounted: what a thread calls before somebody listens to it,
+// which is waiting with a futex, and what a sanitizer's run-time does whenever it likes.
+bool is_uncounted(const PolicyRow& row);
+
 // Distinct system calls of a policy, each ioctl request left out of the count.
 size_t distinct_calls(const Policy& policy);
 

@@ -30,9 +30,12 @@ constexpr int kTries = 3;
 constexpr unsigned kNobody = 65534;  // overflowuid
 constexpr int kNamespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
 
-// The child shares the spawner's memory until it executes the program, its errno too, so that it
-// may call nothing of the C library: a system call without it.
-long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) {
+// The child shares the spawner's memory until it executes the program, its errno and a sanitizer's
+// notes on the spawner's thread too, so that it may call nothing but these functions, which only
+// make system calls.
+#define RAMET_IN_CHILD __attribute__((no_sanitize("address", "thread", "undefined")))
+
+RAMET_IN_CHILD long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0) {
   long result = number;
   register long r10 __asm__("r10") = d;
   register long r8 __asm__("r8") = e;
@@ -43,22 +46,22 @@ long raw(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0
   return result;
 }
 
-long address(const void* pointer) { return reinterpret_cast<long>(pointer); }
+RAMET_IN_CHILD long address(const void* pointer) { return reinterpret_cast<long>(pointer); }
 
 struct ChildPlan {
   int program = -1;
   int null = -1;
   int go = -1;      // read end: a byte comes once the child's user is mapped
   int failed = -1;  // write end: the errno of what failed, or its end when the program runs
-  std::array<int, kMaxSpawnedFiles> files = {};
+  const int* files = nullptr;
   size_t file_count = 0;
   const char* name = nullptr;
   const char* namespaces = nullptr;
   bool become_root_inside = false;
 };
 
-long place_files(const ChildPlan& plan) {
-  std::array<long, kMaxSpawnedFiles> safe = {};
+RAMET_IN_CHILD long place_files(const ChildPlan& plan) {
+  long safe[kMaxSpawnedFiles];  // NOLINT(modernize-avoid-c-arrays): no call of an operator
   for (size_t i = 0; i < plan.file_count; ++i) {
     safe[i] = raw(SYS_fcntl, plan.files[i], F_DUPFD_CLOEXEC, kSafeFd);
     if (safe[i] < 0) {
@@ -81,16 +84,17 @@ long place_files(const ChildPlan& plan) {
   for (size_t i = 0; i < plan.file_count; ++i) {
     raw(SYS_dup3, safe[i], kFirstSpawnedFile + static_cast<int>(i), 0);
   }
-  const std::array<const char*, 3> arguments = {plan.name, plan.namespaces, nullptr};
-  const std::array<const char*, 1> environment = {nullptr};
-  const long error = raw(SYS_execveat, program, address(""), address(arguments.data()),
-                         address(environment.data()), AT_EMPTY_PATH);
+  const char* arguments[] = {plan.name, plan.namespaces,
+                             nullptr};    // NOLINT(modernize-avoid-c-arrays)
+  const char* environment[] = {nullptr};  // NOLINT(modernize-avoid-c-arrays)
+  const long error = raw(SYS_execveat, program, address(""), address(arguments),
+                         address(environment), AT_EMPTY_PATH);
   raw(SYS_write, failed, address(&error), sizeof error);
   return 0;
 }
 
-int child_main(void* argument) {
-  const auto& plan = *static_cast<const ChildPlan*>(argument);
+RAMET_IN_CHILD void child_main(const ChildPlan* child_plan) {
+  const ChildPlan& plan = *child_plan;
   raw(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL);  // until the program says so again
   char byte = 0;
   long error = raw(SYS_read, plan.go, address(&byte), 1) == 1 ? 0 : -ECANCELED;
@@ -106,7 +110,31 @@ int child_main(void* argument) {
     raw(SYS_write, plan.failed, address(&error), sizeof error);
   }
   raw(SYS_exit_group, 127);
-  return 127;
+}
+
+// clone(2) of a child that runs child_main() on a stack of its own, which ends at `stack_top`, a
+// multiple of 16; its process id, or -errno. Not the C library's: a sanitizer takes that for
+// fork(), and writes into what parent and child share.
+long clone_child(uint64_t flags, std::byte* stack_top, const ChildPlan* plan, int* pidfd) {
+  long result = SYS_clone;
+  register const ChildPlan* argument __asm__("r12") = plan;
+  using Entry = decltype(&child_main);
+  register Entry entry __asm__("r13") = child_main;
+  register long no_tid __asm__("r10") = 0;
+  register long no_tls __asm__("r8") = 0;
+  __asm__ volatile(
+      "syscall\n\t"
+      "test %%rax, %%rax\n\t"
+      "jnz 1f\n\t"
+      "xor %%ebp, %%ebp\n\t"
+      "mov %%r12, %%rdi\n\t"
+      "call *%%r13\n\t"
+      "hlt\n"
+      "1:"
+      : "+a"(result)
+      : "D"(flags), "S"(stack_top), "d"(pidfd), "r"(no_tid), "r"(no_tls), "r"(argument), "r"(entry)
+      : "rcx", "r11", "memory");
+  return result;
 }
 
 struct Pipe {
@@ -192,17 +220,19 @@ StatusOr<UniqueFd> try_spawn(const SpawnSpec& spec, const Attempt& attempt, int 
                     .null = null,
                     .go = go.read.get(),
                     .failed = failed.write.get(),
+                    .files = spec.files.data(),
                     .file_count = spec.files.size(),
                     .name = spec.name,
                     .namespaces = namespaces.c_str(),
                     .become_root_inside = attempt.as_nobody};
-  std::ranges::copy(spec.files, plan.files.begin());
   const auto stack = std::make_unique<std::byte[]>(kChildStackBytes);
   int pidfd = -1;
   // CLONE_VM: the embedder's page tables, which may be large, are not copied. No signal at the end.
   const sys::Result cloned = sys::invoke(sys::Call::kSpawn, sys::OnEintr::kRetry, [&] {
-    return ::clone(child_main, stack.get() + kChildStackBytes,
-                   CLONE_VM | CLONE_PIDFD | attempt.flags, &plan, &pidfd);
+    const long id = clone_child(CLONE_VM | CLONE_PIDFD | static_cast<uint64_t>(attempt.flags),
+                                stack.get() + kChildStackBytes, &plan, &pidfd);
+    errno = id < 0 ? static_cast<int>(-id) : 0;
+    return id < 0 ? -1 : id;
   });
   RAMET_RETURN_IF_ERROR(cloned.status("make a helper process"));
   UniqueFd process(pidfd);

@@ -42,6 +42,9 @@ constexpr char kOutputFlood[] = "yes";
 constexpr char kConsoleFlood[] = "yes xxxxxxxxxxxxxxxx >/dev/console";
 constexpr char kKillsAll[] = "kill -9 -1; exit 5";
 
+// Python takes seconds to start on an emulated processor that others use too.
+constexpr seconds kPythonStarts(12);
+
 }  // namespace
 
 const std::vector<HostileProgram>& hostile_programs() {
@@ -80,12 +83,12 @@ const std::vector<HostileProgram>& hostile_programs() {
       {.name = "unbinds its drivers",
        .script = kUnbind,
        .endings = {kHung, kCut, kDied},
-       .timeout = seconds(4),
+       .timeout = kPythonStarts,
        .answers_after = false},
       {.name = "unloads its drivers",
        .script = kUnload,
        .endings = {kHung, kCut, kDied},
-       .timeout = seconds(4),
+       .timeout = kPythonStarts,
        .answers_after = false},
       {.name = "floods stderr",
        .script = kErrorFlood,

@@ -123,8 +123,16 @@ Policy events_rows() {
       {"recvmsg", {}, "", "receive_message"},
       {"read", {}, "", "HelperEvents is told to stop", Seen::kElsewhere},
       {"write", {}, "", "SocketStream: waiters learn of the end"},
-      {"pidfd_send_signal", {equals(1, SIGKILL)}, "SIGKILL", "kill_process: a helper that ended"},
-      {"close", {}, "", "~UniqueFd: a stream's descriptors"},
+      {"pidfd_send_signal",
+       {equals(1, SIGKILL)},
+       "SIGKILL",
+       "kill_process: a helper whose end it hears of first",
+       Seen::kElsewhere},
+      {"close",
+       {},
+       "",
+       "~UniqueFd: a stream's descriptors, where it is the last to hold it",
+       Seen::kElsewhere},
   };
 }
 

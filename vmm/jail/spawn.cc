@@ -84,9 +84,10 @@ RAMET_IN_CHILD long place_files(const ChildPlan& plan) {
   for (size_t i = 0; i < plan.file_count; ++i) {
     raw(SYS_dup3, safe[i], kFirstSpawnedFile + static_cast<int>(i), 0);
   }
-  const char* arguments[] = {plan.name, plan.namespaces,
-                             nullptr};    // NOLINT(modernize-avoid-c-arrays)
-  const char* environment[] = {nullptr};  // NOLINT(modernize-avoid-c-arrays)
+  // NOLINTBEGIN(modernize-avoid-c-arrays)
+  const char* arguments[] = {plan.name, plan.namespaces, nullptr};
+  const char* environment[] = {nullptr};
+  // NOLINTEND(modernize-avoid-c-arrays)
   const long error = raw(SYS_execveat, program, address(""), address(arguments),
                          address(environment), AT_EMPTY_PATH);
   raw(SYS_write, failed, address(&error), sizeof error);

@@ -26,6 +26,8 @@ Status gone() { return absl::UnavailableError("the helper process has ended"); }
 
 constexpr uint64_t kSecondNs = 1'000 * kMillisecond;
 constexpr uint64_t kPage = 4096;
+// The kernel looks at RLIMIT_CPU at its ticks.
+constexpr uint64_t kCpuSlackNs = 100 * kMillisecond;
 
 Status refused_call() {
   return with_reason(
@@ -189,7 +191,7 @@ Status HelperProcess::bound(const HelperBounds& bounds, const InstanceLimits& li
   }
   return cgroup_->limit({.memory_bytes = bounds.memory_bytes,
                          .cpu_ns_per_second = bounds.cpu_ns_per_second,
-                         .io_bytes_per_second = limits.disk_rate.per_second,
+                         .io_bytes_per_second = bounds.io_bytes_per_second,
                          .io_devices = std::move(io_devices)});
 }
 
@@ -206,7 +208,7 @@ Status HelperProcess::describe(const jail::ProcessEnd& end) const {
         {LimitKind::kPrivateMemory, bounds_.memory_bytes, bounds_.memory_bytes + kPage});
   }
   const uint64_t cpu_allowed = bounds_.cpu_seconds * kSecondNs;
-  if (end.signal == SIGKILL && cpu_allowed != 0 && end.cpu_ns + kSecondNs > cpu_allowed) {
+  if (end.signal == SIGKILL && cpu_allowed != 0 && end.cpu_ns + kCpuSlackNs > cpu_allowed) {
     return whole_process({LimitKind::kCpuTime, limits_.cpu_ns, end.cpu_ns});
   }
   return with_reason(

@@ -42,6 +42,7 @@ HelperBounds bounds_of(const InstanceLimits& limits, uint64_t guest_bytes, uint3
       plus(plus(guest_bytes, own), plus(overlay, guest_bytes / kBytesPerTableByte)), kOwnMemory);
   const uint64_t rate = smaller_limit(limits.rates.cpu.per_second, vcpus * kSecondNs);
   bounds.cpu_ns_per_second = rate + rate / 4;
+  bounds.io_bytes_per_second = plus(limits.disk_rate.per_second, limits.disk_rate.per_second / 4);
   return bounds;
 }
 

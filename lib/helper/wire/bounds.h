@@ -22,6 +22,7 @@ struct HelperBounds {
   uint64_t cpu_seconds = 0;        // RLIMIT_CPU; 0: none
   uint64_t memory_bytes = 0;       // memory.max: what it may touch, page tables and files included
   uint64_t cpu_ns_per_second = 0;  // cpu.max
+  uint64_t io_bytes_per_second = 0;  // io.max; 0: none
 };
 
 // `overlay_bytes`: what the guest may write to its scratch disk.

@@ -28,11 +28,13 @@ TEST_CASE("limits that are lower bound a helper by as much") {
   const InstanceLimits limits = {.cpu_ns = 10 * kSecond,
                                  .private_bytes = 64 * kMiB,
                                  .disk_bytes = 8 * kMiB,
+                                 .disk_rate = {.per_second = 4 * kMiB},
                                  .rates = {.cpu = {.per_second = kSecond / 2}}};
   const HelperBounds bounds = bounds_of(limits, 256 * kMiB, 2, 1024 * kMiB);
   CHECK(bounds.memory_bytes == (256 + 64 + 8 + 1 + 512) * kMiB);
   CHECK(bounds.cpu_ns_per_second == kSecond / 2 + kSecond / 8);
   CHECK(bounds.cpu_seconds == 24);
+  CHECK(bounds.io_bytes_per_second == 5 * kMiB);
 }
 
 TEST_CASE("limits above what there is change nothing, and the greatest do not wrap") {

@@ -122,6 +122,11 @@ void BlockDevice::work() {
 }
 
 // Takes what the batch holds and the limits allow; what is left waits for a job to end, or a wake.
+uint64_t BlockDevice::paced_bytes(const Request& request) {
+  const uint64_t least = kLeastPacedBytes * std::max<uint64_t>(request.ranges.size(), 1);
+  return std::max(request.range.bytes, least);
+}
+
 Status BlockDevice::pump() {
   bool more = true;
   while (more && jobs_ < kMaxJobs && !waiting_ && !quiesced_ && !failed_ && !resetting_) {
@@ -147,7 +152,7 @@ StatusOr<bool> BlockDevice::take_next() {
     RAMET_RETURN_IF_ERROR(queue_->push_used(request.head, written));
     return true;
   }
-  if (const uint64_t until = pace_ ? pace_(request.range.bytes) : 0; until != 0) {
+  if (const uint64_t until = pace_ ? pace_(paced_bytes(request)) : 0; until != 0) {
     wait_for_pace(until);
   }
   ++jobs_;

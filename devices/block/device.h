@@ -32,9 +32,10 @@ struct BlockOptions {
   // Runs the requests, which may block; outlives the device. Without one, they run on the thread
   // that notifies.
   virtio::Executor* executor = nullptr;
-  // Is told of each request that reads or writes, and of how much, and says until when the next one
-  // is to wait (CLOCK_MONOTONIC; 0: it need not). Called with the device's lock held, by a device
-  // with an executor. None: no request waits.
+  // Is told of each request, and of how many bytes it reads or writes, and says until when the next
+  // one is to wait (CLOCK_MONOTONIC; 0: it need not). Whatever a request does, and each range that
+  // it discards or zeroes, counts as BlockDevice::kLeastPacedBytes at least. Called with the
+  // device's lock held, by a device with an executor. None: no request waits.
   std::function<uint64_t(uint64_t bytes)> pace = {};
 };
 
@@ -42,6 +43,8 @@ class BlockDevice final : public virtio::VirtioDevice {
  public:
   static constexpr uint16_t kQueueSize = 128;
   static constexpr uint32_t kMaxJobs = 4;
+  // A page of the host's: less is no less work.
+  static constexpr uint64_t kLeastPacedBytes = 4096;
 
   static StatusOr<std::unique_ptr<BlockDevice>> create(std::unique_ptr<Backend> backend,
                                                        const BlockOptions& options);
@@ -79,6 +82,7 @@ class BlockDevice final : public virtio::VirtioDevice {
   void wait_for_jobs(std::unique_lock<std::mutex>* lock);
 
   void run_job(const std::shared_ptr<Request>& request);
+  static uint64_t paced_bytes(const Request& request);
   void wait_for_pace(uint64_t until_ns);
   ExecuteContext context() { return {backend_.get(), &id_, &metrics_}; }
 

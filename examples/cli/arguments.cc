@@ -168,6 +168,10 @@ void define(CLI::App& app, Arguments& out, Spelled& spelled) {
   add_kvm(doctor, out);
   doctor->add_flag("--seccomp", out.seccomp,
                    "print what the filter of each kind of thread allows, and the counts");
+  doctor
+      ->add_option("--cgroup", out.cgroup,
+                   "also say what \"run --isolate --cgroup\" would get of this control group")
+      ->type_name("DIR");
   doctor->callback([&out] { out.verb = Verb::kDoctor; });
   add_command(app, "version", help::kVersion)->callback([&out] { out.verb = Verb::kVersion; });
 }
@@ -198,7 +202,7 @@ void check_run(Arguments& out, const Spelled& spelled) {
       invalid(out, absl::StrFormat("--env: \"%s\" has no name before =", variable));
     }
   }
-  if (!out.cgroup.empty() && !out.isolate) {
+  if (out.verb == Verb::kRun && !out.cgroup.empty() && !out.isolate) {
     invalid(out, "--cgroup is for the process that --isolate makes; give both");
   }
   if (out.command.empty() || out.names.size() > 1) {

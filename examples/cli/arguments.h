@@ -61,7 +61,7 @@ struct Arguments {
   bool clocks = false;
   bool console = false;
   bool isolate = false;  // in a process of its own
-  std::string cgroup;    // whose control group is made in this one
+  std::string cgroup;    // whose control group is made in this one; doctor: can it be?
 };
 
 // `words` are argv without the program's name.

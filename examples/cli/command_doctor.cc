@@ -1,3 +1,4 @@
+#include <ramet/engine.h>
 #include <ramet/host.h>
 
 #include "examples/cli/commands.h"
@@ -10,8 +11,9 @@ namespace cli {
 namespace {
 
 sandbox::HostReport inspect(const Arguments& arguments) {
-  return arguments.kvm_device.empty() ? sandbox::inspect_host()
-                                      : sandbox::inspect_host(arguments.kvm_device);
+  return sandbox::inspect_host(
+      arguments.kvm_device.empty() ? sandbox::EngineOptions().kvm_device : arguments.kvm_device,
+      arguments.cgroup);
 }
 
 }  // namespace

@@ -64,7 +64,10 @@ struct RAMET_EXPORT HostReport {
   bool usable() const;
 };
 
-RAMET_EXPORT HostReport inspect_host(const std::string& kvm_device = "/dev/kvm");
+// `helper_cgroup` as EngineOptions::helper_cgroup: what of it helper processes would get. A finding
+// tells; where it is empty none does.
+RAMET_EXPORT HostReport inspect_host(const std::string& kvm_device = "/dev/kvm",
+                                     const std::string& helper_cgroup = "");
 
 }  // namespace sandbox
 

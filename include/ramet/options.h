@@ -123,7 +123,8 @@ struct Limits {
   uint64_t disk_bytes = 0;
   LimitAction disk_action = LimitAction::kEnd;
   // Bytes that the sandbox reads from and writes to its disks. What comes beyond waits in the
-  // device, while its vCPUs go on; one request of up to 7.9 MiB is never cut.
+  // device, while its vCPUs go on; one request of up to 7.9 MiB is never cut. A request of less
+  // than 4 KiB, a flush, and each range that is discarded or zeroed count as 4 KiB.
   RateLimit disk_rate = {};
   // Standard output and standard error of one command together. The command is killed, the sandbox
   // lives: ExecResult::limit_hit.

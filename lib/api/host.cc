@@ -145,6 +145,29 @@ void report_enclosure(const ramet::HostFacts& facts, HostReport* report) {
   }
 }
 
+void report_cgroup(const ramet::HostFacts& facts, HostReport* report) {
+  if (!facts.controllers) {
+    return;
+  }
+  const auto& controllers = *facts.controllers;
+  if (!controllers.ok()) {
+    report->findings.push_back(
+        {Finding::Level::kProblem,
+         "no control groups for helper processes: " + std::string(controllers.status().message()),
+         "name a directory of cgroup2 that this user may write to and no process lives in"});
+  } else if (!controllers->missing().empty()) {
+    report->findings.push_back(
+        {Finding::Level::kWarning,
+         "control groups of helper processes lack: " + controllers->missing(),
+         "give the directory these controllers: cgroup.subtree_control of the one above it"});
+  } else {
+    report->findings.push_back({Finding::Level::kOk,
+                                "a control group bounds the memory, processor time, transfers and "
+                                "threads of each helper process",
+                                ""});
+  }
+}
+
 }  // namespace
 
 bool HostReport::usable() const {
@@ -154,8 +177,8 @@ bool HostReport::usable() const {
          });
 }
 
-HostReport inspect_host(const std::string& kvm_device) {
-  const ramet::HostFacts facts = ramet::inspect_host(kvm_device);
+HostReport inspect_host(const std::string& kvm_device, const std::string& helper_cgroup) {
+  const ramet::HostFacts facts = ramet::inspect_host(kvm_device, helper_cgroup);
   HostReport report;
   report.ramet_version = RAMET_VERSION;
   report.kernel_release = facts.kernel_release;
@@ -179,6 +202,7 @@ HostReport inspect_host(const std::string& kvm_device) {
   report_pagemap(facts, &report);
   report_confinement(facts, &report);
   report_enclosure(facts, &report);
+  report_cgroup(facts, &report);
   return report;
 }
 

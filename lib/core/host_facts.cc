@@ -88,6 +88,12 @@ StatusOr<jail::Enclosure> try_helper(const std::string& kvm_device) {
   return engine->enclosure(monotonic_ns() + kHelperNs);
 }
 
+StatusOr<jail::ControllersGiven> try_cgroup(const std::string& path) {
+  RAMET_ASSIGN_OR_RETURN(const auto cgroups, jail::Cgroups::open(path));
+  RAMET_RETURN_IF_ERROR(cgroups->make(1).status());
+  return cgroups->given();
+}
+
 void inspect_confinement(HostFacts* facts) {
   const auto jail = jail::Jail::create({.facts = machine_policy_facts()});
   if (!jail.ok()) {
@@ -116,7 +122,7 @@ void inspect_pagemap(HostFacts* facts) {
 
 }  // namespace
 
-HostFacts inspect_host(const std::string& kvm_device) {
+HostFacts inspect_host(const std::string& kvm_device, const std::string& helper_cgroup) {
   HostFacts facts;
   utsname names = {};
   if (::uname(&names) == 0) {
@@ -143,6 +149,9 @@ HostFacts inspect_host(const std::string& kvm_device) {
   }
   inspect_confinement(&facts);
   facts.enclosure = try_helper(kvm_device);
+  if (!helper_cgroup.empty()) {
+    facts.controllers = try_cgroup(helper_cgroup);
+  }
   inspect_pagemap(&facts);
   facts.pressure = HostPressure().read();
   return facts;

@@ -6,11 +6,13 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "lib/core/pressure.h"
 #include "vmm/base/status.h"
+#include "vmm/jail/cgroup.h"
 #include "vmm/jail/enclosure.h"
 #include "vmm/jail/jail.h"
 
@@ -43,9 +45,12 @@ struct HostFacts {
   std::array<jail::Policy, jail::kThreadKinds.size()> policies;  // by ThreadKind
   // What a helper process stands behind here; its error where none can be had.
   StatusOr<jail::Enclosure> enclosure = absl::UnknownError("not tried");
+  // Of the control groups of helper processes; nothing where none was asked for.
+  std::optional<StatusOr<jail::ControllersGiven>> controllers;
 };
 
-HostFacts inspect_host(const std::string& kvm_device);
+// `helper_cgroup`: EngineConfig's.
+HostFacts inspect_host(const std::string& kvm_device, const std::string& helper_cgroup = "");
 
 }  // namespace ramet
 

@@ -18,6 +18,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "lib/core/host_facts.h"
 #include "lib/helper/embedded.h"
 #include "lib/helper/process.h"
 #include "lib/instance/reasons.h"
@@ -190,6 +191,16 @@ TEST_CASE("groups that an ended process left are removed by the next; those of a
   auto after = before;
   after.insert("somebody-elses");
   CHECK(delegated.groups() == after);
+}
+
+TEST_CASE("a report on this host says whether a directory gives every controller") {
+  RAMET_NEED_CGROUP2(outer);
+  CHECK(inspect_host("/dev/kvm", outer.path()).controllers.value()->missing().empty());
+  REQUIRE(write_to(outer.path() / "cgroup.subtree_control", "-io").ok());
+  const fs::path inner = outer.path() / "inner";
+  fs::create_directory(inner);
+  const HostFacts facts = inspect_host("/dev/kvm", inner);
+  CHECK(facts.controllers.value()->missing() == "io (it is not in cgroup.controllers)");
 }
 
 TEST_CASE("a directory without a controller is used without, or refused where all is required") {

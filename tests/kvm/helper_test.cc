@@ -1,6 +1,7 @@
 // A machine in a helper process, with hand-made guests: it runs, pauses, ends and dies as one in
 // this process does, and leaves nothing.
 
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -139,6 +140,21 @@ TEST_CASE("this host grants helper processes their whole enclosure") {
   INFO(enclosure.status().ToString());
   REQUIRE(enclosure.ok());
   CHECK(enclosure->missing() == "");
+}
+
+TEST_CASE("a helper process has at most 4096 descriptors, and no core file") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine({.ready_helpers = 0});
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const auto machine = fork_into_helper(engine.get(), from);
+  const std::vector<int> helpers = helpers_of(::getpid());
+  REQUIRE(helpers.size() == 1);
+  rlimit files = {};
+  REQUIRE(::prlimit(helpers[0], RLIMIT_NOFILE, nullptr, &files) == 0);
+  CHECK(files.rlim_max == 4096);
+  rlimit core = {};
+  REQUIRE(::prlimit(helpers[0], RLIMIT_CORE, nullptr, &core) == 0);
+  CHECK(core.rlim_max == 0);
 }
 
 TEST_CASE("code in any thread of a helper process that makes a forbidden call is killed for it") {

@@ -423,6 +423,27 @@ TEST_CASE("a state that this host's KVM refuses is a Status that says what it re
   CHECK(refused([](MachineState&) {}) == "accepted");
 }
 
+TEST_CASE("a saved TSC within 250 parts in a million runs at this host's rate, another is scaled") {
+  RAMET_NEED_KVM(kvm);
+  const Snapshot saved = counting(kvm);
+  const uint32_t here = saved.state.tsc_khz;
+  const auto rate_of_fork = [&](uint32_t saved_khz) -> StatusOr<uint32_t> {
+    MachineState state = saved.state;
+    state.tsc_khz = saved_khz;
+    RAMET_ASSIGN_OR_RETURN(const auto fork, fork_box(kvm, *saved.image, state));
+    RAMET_ASSIGN_OR_RETURN(const MachineState again, fork.machine->save());
+    return again.tsc_khz;
+  };
+  CHECK(rate_of_fork(here + here / 5000).value() == here);
+  const uint32_t faster = here + here / 2000;
+  const auto scaled = rate_of_fork(faster);
+  if (scaled.ok()) {
+    CHECK(*scaled == faster);
+  } else {
+    CHECK(absl::IsFailedPrecondition(scaled.status()));
+  }
+}
+
 TEST_CASE("a memory that is not laid out as the saved machine's is refused") {
   RAMET_NEED_KVM(kvm);
   const Snapshot saved = counting(kvm);

@@ -16,6 +16,7 @@
 #include <optional>
 
 #include <absl/strings/numbers.h>
+#include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
 #include "vmm/base/syscall.h"
@@ -185,12 +186,18 @@ Enclosure enclosure_of(int flags) {
   return given;
 }
 
-// Before it runs anything, so that all it ever touches is counted.
+// Before it runs anything, so that all it ever touches is counted. FailedPrecondition where it may
+// not: other namespaces would not help.
 Status enter_cgroup(int pid, int procs) {
   const std::string text = absl::StrFormat("%d", pid);
-  return annotate(sys::write_all(procs, std::as_bytes(std::span(text)), "write to cgroup.procs"),
-                  "put a helper process into its control group (one that is not root may do so "
-                  "within the tree only that it lives in itself)");
+  const Status entered =
+      sys::write_all(procs, std::as_bytes(std::span(text)), "write to cgroup.procs");
+  return entered.ok()
+             ? entered
+             : absl::FailedPreconditionError(absl::StrCat(
+                   "put a helper process into its control group (one that is not root may do so "
+                   "within the tree only that it lives in itself): ",
+                   std::string(entered.message())));
 }
 
 // What a failed attempt leaves: a child that waits for a byte, ends when the pipe does.

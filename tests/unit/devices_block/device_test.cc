@@ -126,7 +126,7 @@ TEST_CASE("a request after one that the pace answers with a time is taken then, 
   const auto requests = machine.add_reads(4);
   machine.driver->notify(0);
   machine.executor.run_all();
-  CHECK(asked == std::vector<uint64_t>{512, 512});
+  CHECK(asked == std::vector<uint64_t>{4096, 4096});
   CHECK(machine.driver->queue(0).used_index() == 2);
   CHECK(machine.executor.due() == std::vector<uint64_t>{5'000});
   machine.driver->notify(0);
@@ -136,6 +136,22 @@ TEST_CASE("a request after one that the pace answers with a time is taken then, 
   machine.executor.run_due(5'000);
   machine.executor.run_all();
   CHECK(machine.driver->queue(0).used_index() == 4);
+}
+
+TEST_CASE("a large transfer counts as what it moves, a flush and each range as a page") {
+  std::vector<uint64_t> asked;
+  SlowMachine machine(slow_file(), [&](uint64_t bytes) {
+    asked.push_back(bytes);
+    return uint64_t{0};
+  });
+  add_request(machine.driver.get(), block::kTypeOut, 0, 8192, false);
+  add_request(machine.driver.get(), block::kTypeFlush, 0, 0, false);
+  // Three ranges of nothing.
+  add_request(machine.driver.get(), block::kTypeWriteZeroes, 0, 3 * sizeof(block::RangeSegment),
+              false);
+  machine.driver->notify(0);
+  machine.executor.run_all();
+  CHECK(asked == std::vector<uint64_t>{8192, 4096, 3 * 4096});
 }
 
 TEST_CASE("a driver that resets the device does not get past the wait") {

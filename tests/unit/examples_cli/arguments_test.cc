@@ -37,6 +37,7 @@ TEST_CASE("words behind -- are the command, untouched") {
 
 TEST_CASE("a control group is for the process of --isolate, and refused without") {
   CHECK(parse_arguments({"run", "py", "--isolate", "--cgroup", "/x", "--", "true"}).cgroup == "/x");
+  CHECK(parse_arguments({"doctor", "--cgroup", "/x"}).cgroup == "/x");
   const auto alone = parse_arguments({"run", "py", "--cgroup", "/x", "--", "true"});
   CHECK(alone.verb == Verb::kInvalid);
   CHECK(alone.error.find("--isolate") != std::string::npos);

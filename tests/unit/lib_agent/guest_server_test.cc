@@ -5,6 +5,7 @@
 
 #include <catch2/catch.hpp>
 
+#include "tests/support/settle.h"
 #include "tests/unit/lib_agent/guest_under_test.h"
 
 namespace wire = ramet::wire;
@@ -23,13 +24,32 @@ wire::Reseed reseed_for(const char* hostname) {
 // What the agent answers to raw bytes: everything until it closes.
 std::vector<std::byte> answer_to(const GuestUnderTest& guest, std::span<const std::byte> bytes) {
   const ramet::UniqueFd fd = guest.connect();
-  (void)!::write(fd.get(), bytes.data(), bytes.size());
+  (void)!::send(fd.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
   std::vector<std::byte> answer;
   std::byte byte;
   while (::read(fd.get(), &byte, 1) == 1) {
     answer.push_back(byte);
   }
   return answer;
+}
+
+wire::Message next_message(int fd) {
+  wire::FrameReader reader;
+  std::byte byte;
+  while (!reader.complete()) {
+    REQUIRE(::read(fd, &byte, 1) == 1);
+    reader.feed({&byte, 1});
+  }
+  return reader.message().take();
+}
+
+std::vector<std::byte> encoded(const std::vector<wire::Message>& messages) {
+  std::vector<std::byte> bytes;
+  for (const wire::Message& message : messages) {
+    const auto frame = wire::encode(message);
+    bytes.insert(bytes.end(), frame.value().begin(), frame.value().end());
+  }
+  return bytes;
 }
 
 // The last message of `bytes`.
@@ -139,12 +159,7 @@ TEST_CASE("a reseed that fails in a running guest closes it to everything else")
 TEST_CASE("the agent answers garbage, a wrong version and messages out of turn with an Error") {
   const GuestUnderTest guest;
   const auto code_for = [&guest](const std::vector<wire::Message>& messages) {
-    std::vector<std::byte> bytes;
-    for (const wire::Message& message : messages) {
-      const auto frame = wire::encode(message);
-      bytes.insert(bytes.end(), frame.value().begin(), frame.value().end());
-    }
-    const wire::Message last = last_message(answer_to(guest, bytes));
+    const wire::Message last = last_message(answer_to(guest, encoded(messages)));
     const auto* error = std::get_if<wire::Error>(&last);
     return error == nullptr ? wire::ErrorCode{} : error->code;
   };
@@ -166,6 +181,39 @@ TEST_CASE("the agent answers garbage, a wrong version and messages out of turn w
   const wire::Message last = last_message(answer_to(guest, garbage));
   CHECK(std::holds_alternative<wire::Error>(last));
   CHECK(guest.shell("true").ok());
+}
+
+TEST_CASE("a connection beyond 192 is refused as busy, and one that ends makes room") {
+  const GuestUnderTest guest;
+  std::vector<ramet::UniqueFd> held;
+  for (size_t i = 0; i < 192; ++i) {
+    held.push_back(guest.connect());
+    // Until then it may wait in the kernel's queue, where it is not counted.
+    REQUIRE(std::holds_alternative<wire::Hello>(next_message(held.back().get())));
+  }
+  const wire::Message refused = last_message(answer_to(guest, {}));
+  REQUIRE(std::holds_alternative<wire::Error>(refused));
+  CHECK(std::get<wire::Error>(refused).code == wire::ErrorCode::kBusy);
+  held.pop_back();
+  CHECK(ramet::testing::wait_for([&] { return guest.shell("true").ok(); }));
+}
+
+TEST_CASE("a command beyond 128 is refused as busy") {
+  const GuestUnderTest guest;
+  const wire::ExecRequest sleeper{
+      {"/bin/sh", "-c", "echo begun; exec sleep 100"}, {"PATH=/usr/bin:/bin"}, "", {}, false, 0};
+  const std::vector<std::byte> request = encoded({wire::Hello{}, sleeper});
+  std::vector<ramet::UniqueFd> running;
+  for (size_t i = 0; i < 128; ++i) {
+    running.push_back(guest.connect());
+    REQUIRE(::write(running.back().get(), request.data(), request.size()) ==
+            static_cast<ssize_t>(request.size()));
+    while (!std::holds_alternative<wire::Stdout>(next_message(running.back().get()))) {
+    }
+  }
+  const wire::Message refused = last_message(answer_to(guest, request));
+  REQUIRE(std::holds_alternative<wire::Error>(refused));
+  CHECK(std::get<wire::Error>(refused).code == wire::ErrorCode::kBusy);
 }
 
 TEST_CASE("poweroff is sent and ends the guest") {

@@ -206,3 +206,12 @@ TEST_CASE("a host without KVM gets a report that says so, and an engine a reason
   const auto engine = Engine::create({.kvm_device = "/no/such/kvm"});
   CHECK(reason_of(engine.status()) == Reason::kKvmMissing);
 }
+
+TEST_CASE("a report on a directory that is no control group says what to name instead") {
+  const HostReport report = inspect_host("/no/such/kvm", "/usr");
+  const auto& found = report.findings.back();
+  INFO(found.what);
+  CHECK(found.level == Finding::Level::kProblem);
+  CHECK(found.what.find("no control groups for helper processes") == 0);
+  CHECK(found.advice.find("cgroup2") != std::string::npos);
+}

@@ -87,6 +87,20 @@ TEST_CASE("a thread blocks every signal but the synchronous faults") {
   CHECK(sigismember(&mask, SIGSEGV) == 0);
 }
 
+TEST_CASE("a thread has a stack of 256 KiB") {
+  size_t bytes = 0;
+  auto thread = ramet::Thread::start("stack", [&] {
+    pthread_attr_t attributes;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+      pthread_attr_getstacksize(&attributes, &bytes);
+      pthread_attr_destroy(&attributes);
+    }
+  });
+  REQUIRE(thread.ok());
+  (*thread)->join();
+  CHECK(bytes == 256 * 1024);
+}
+
 TEST_CASE("a thread that the host refuses is a Status") {
   FaultPlan plan(Call::kThreadCreate, 1, EAGAIN);
   plan.arm();

@@ -18,6 +18,7 @@
 #include "lib/helper/wire/bounds.h"
 #include "lib/helper/wire/messages.h"
 #include "vmm/base/status.h"
+#include "vmm/base/timed_mutex.h"
 #include "vmm/base/unique_fd.h"
 #include "vmm/jail/cgroup.h"
 #include "vmm/jail/enclosure.h"
@@ -74,7 +75,7 @@ class HelperProcess {
   InstanceLimits limits_;
   UniqueFd events_;
   // Around one request and its reply; what must not wait long for another gives up in time.
-  mutable std::timed_mutex mutex_;
+  mutable TimedMutex mutex_;
   UniqueFd control_;
   Status broken_;
   Sequence last_ = 0;

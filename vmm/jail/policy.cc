@@ -93,7 +93,7 @@ Policy common_rows(const PolicyFacts& facts) {
 Policy sanitizer_rows() {
 #if defined(RAMET_SANITIZED)
   // The sanitizers' own run-time; only such builds have these rows. A report from such a thread has
-  // addresses without symbols: for those a file would have to be opened.
+  // symbols only where the program had some looked up before: files cannot be opened then.
   return {
       {"sched_yield", {}, "", "their spin locks", Seen::kElsewhere},
       {"clock_nanosleep", {}, "", "their spin locks", Seen::kElsewhere},

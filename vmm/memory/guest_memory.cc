@@ -8,6 +8,8 @@
 
 #include <absl/strings/str_format.h>
 
+#include "vmm/memory/guest_access.h"
+
 namespace ramet {
 namespace {
 
@@ -89,6 +91,7 @@ Status GuestMemory::read(GuestAddr from, std::span<std::byte> into) const {
   if (into.empty()) {
     return Status();  // an empty span may have no address, which memcpy must not be given
   }
+  const GuestAccess access;
   std::memcpy(into.data(), host, into.size());
   // The guest may write these bytes at this moment; the barrier keeps the compiler from reading
   // them a second time in place of the copy.
@@ -98,6 +101,7 @@ Status GuestMemory::read(GuestAddr from, std::span<std::byte> into) const {
 
 Status GuestMemory::write(GuestAddr to, std::span<const std::byte> from) const {
   RAMET_ASSIGN_OR_RETURN(std::byte * host, locate_or_error(to, from.size(), "write"));
+  const GuestAccess access;
   if (!from.empty()) {
     std::memcpy(host, from.data(), from.size());
   }
@@ -106,6 +110,7 @@ Status GuestMemory::write(GuestAddr to, std::span<const std::byte> from) const {
 
 Status GuestMemory::fill_zero(GuestSlice slice) const {
   RAMET_ASSIGN_OR_RETURN(std::byte * host, locate_or_error(slice.start, slice.size, "zero"));
+  const GuestAccess access;
   std::memset(host, 0, slice.size);
   return Status();
 }
@@ -146,6 +151,7 @@ sys::Result scatter_gather(std::span<const GuestSlice> slices, Locate locate, Tr
     }
     parts[i] = iovec{host, slices[i].size};
   }
+  const GuestAccess access;
   return transfer(std::span<const iovec>(parts.data(), slices.size()));
 }
 

@@ -3,18 +3,22 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <limits>
+#include <thread>
 
 #include <catch2/catch.hpp>
 
+#include "tests/support/skip.h"
 #include "tests/support/temp_dir.h"
 #include "vmm/base/checked.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
 #include "vmm/base/syscall.h"
 #include "vmm/base/thread.h"
+#include "vmm/base/timed_mutex.h"
 #include "vmm/base/unnamed_file.h"
 
 using ramet::sys::Call;
@@ -88,6 +92,9 @@ TEST_CASE("a thread blocks every signal but the synchronous faults") {
 }
 
 TEST_CASE("a thread has a stack of 256 KiB") {
+#if defined(RAMET_SANITIZED)
+  RAMET_SKIP("a sanitizer makes the stacks of threads larger");
+#endif
   size_t bytes = 0;
   auto thread = ramet::Thread::start("stack", [&] {
     pthread_attr_t attributes;
@@ -106,6 +113,26 @@ TEST_CASE("a thread that the host refuses is a Status") {
   plan.arm();
   const auto thread = ramet::Thread::start("never", [] {});
   CHECK(thread.status().code() == absl::StatusCode::kUnavailable);
+}
+
+TEST_CASE("a timed mutex is given up at the deadline, and had as soon as it is free") {
+  ramet::TimedMutex mutex;
+  const auto in = [](int milliseconds) {
+    return std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
+  };
+  mutex.lock();
+  auto waiter = ramet::Thread::start("waiter", [&] {
+    if (!mutex.try_lock_until(in(1)) && mutex.try_lock_until(in(30'000))) {
+      mutex.unlock();
+    }
+  });
+  REQUIRE(waiter.ok());
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK_FALSE(mutex.try_lock_until(in(0)));
+  mutex.unlock();
+  (*waiter)->join();
+  REQUIRE(mutex.try_lock_until(in(30'000)));
+  mutex.unlock();
 }
 
 TEST_CASE("rate-limited logging lets a burst through and counts the rest") {

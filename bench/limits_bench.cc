@@ -123,7 +123,7 @@ Status dirty(const GuestMemory& memory, uint64_t from, uint64_t to, const std::a
 Status measure_samples(int runs, std::vector<Row>* rows) {
   const std::atomic<bool> never = false;
   RAMET_ASSIGN_OR_RETURN(const auto pagemap, Pagemap::open());
-  for (const uint64_t own : {0, 16, 256}) {
+  for (const uint64_t own : {0U, 16U, 256U}) {
     RAMET_ASSIGN_OR_RETURN(const View view, private_view(1024 * kMiB));
     RAMET_RETURN_IF_ERROR(dirty(*view.memory, 0, own * kMiB, never));
     Row row = {.metric = "a look at 1 GiB, " + std::to_string(own) + " MiB own: scan, entries"};

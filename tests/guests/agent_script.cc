@@ -9,7 +9,6 @@ namespace {
 using vsock::Op;
 
 constexpr uint64_t kPeerPort = kRounds + 0x100;
-constexpr uint64_t kGeneration = kRounds + 0x110;
 // Packets of the flood, and of those too large for a page.
 constexpr uint64_t kLargePacket = kFreeMemory;
 

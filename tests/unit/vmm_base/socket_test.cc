@@ -51,7 +51,7 @@ TEST_CASE("more descriptors or bytes than asked for are refused, and none stays 
   const auto ends = make_pair();
   const std::array files = {ends[0].get(), ends[1].get(), ends[0].get()};
   std::array<std::byte, 8> into = {};
-  for (const size_t room : {0, 1, 2}) {
+  for (const size_t room : {0U, 1U, 2U}) {
     const size_t before = descriptor_count();
     REQUIRE(send_message(ends[0].get(), kHead, {}, Blocking::kDontWait, files).ok());
     CHECK(

@@ -150,7 +150,7 @@ TEST_CASE("a held thread is answered again where the first answer fails, and nev
     uint64_t left;
     uint64_t seen_ioctls = 0;
   };
-  for (const uint64_t failing : {1, 2, 3}) {
+  for (const uint64_t failing : {1U, 2U, 3U}) {
     INFO(failing << " answers fail");
     const auto jail = make(options());
     FailAnswers plan(failing);

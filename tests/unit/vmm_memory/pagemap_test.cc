@@ -52,7 +52,7 @@ TEST_CASE("of a copy-on-write view the pages that were written count, by both wa
   const bool scans = !absl::IsUnimplemented(pagemap->scan(*view.memory).status());
   uint64_t written = 0;
   // Every other page at first: as many ranges as there can be, more than one call takes.
-  for (const uint64_t step : {2, 1}) {
+  for (const uint64_t step : {2U, 1U}) {
     CHECK(pages_of(pagemap->private_bytes(*view.memory)) == written);
     for (uint64_t page = step - 1; page < kPages; page += 2) {
       write_page(*view.memory, page);

@@ -235,7 +235,9 @@ TEST_CASE("a helper process that burns processor time beyond its limit is killed
   CHECK_FALSE(machine->ports()->connect(kBurnPort).ok());
   auto result = ended.get_future();
   REQUIRE(result.wait_for(std::chrono::seconds(60)) == std::future_status::ready);
-  const auto hit = limit_of(result.get());
+  const Status why = result.get();
+  INFO(why.ToString());
+  const auto hit = limit_of(why);
   REQUIRE(hit);
   CHECK(hit->which == LimitKind::kCpuTime);
   CHECK(hit->allowed == kSecond / 10);

@@ -9,6 +9,7 @@
 #define RAMET_BENCH_FLOOR_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 namespace ramet::bench {
@@ -35,11 +36,22 @@ struct FloorTemplateDeleter {
 };
 using FloorTemplatePtr = std::unique_ptr<FloorTemplate, FloorTemplateDeleter>;
 
-// A guest of a few instructions in `memory_bytes` of sealed memory, and its saved state. Null where
-// KVM cannot; `failed` and `error` then say which call.
-FloorTemplatePtr make_floor_template(uint64_t memory_bytes, FloorResult* why);
+// A guest of a few instructions in `memory_bytes` of sealed memory, and its saved state. It writes
+// to so many pages before the port. Null where KVM cannot; `failed` and `error` then say which
+// call.
+FloorTemplatePtr make_floor_template(uint64_t memory_bytes, FloorResult* why,
+                                     uint64_t written_pages = 0);
 
 FloorResult floor_fork_once(const FloorTemplate& floor);
+
+// One fork, which has run to its port write and stays until the process ends.
+FloorResult floor_fork_and_keep(const FloorTemplate& floor);
+
+// One fork, run to its port write and rewound so many times: what each rewinding took, which is
+// MADV_DONTNEED of all its memory and SET of all its state. Only `failed` and `error` mean
+// anything.
+FloorResult floor_reset(const FloorTemplate& floor, int resets,
+                        const std::function<void(uint64_t ns)>& each);
 
 }  // namespace ramet::bench
 

@@ -129,9 +129,9 @@ Status measure_samples(int runs, std::vector<Row>* rows) {
     Row row = {.metric = "a look at 1 GiB, " + std::to_string(own) + " MiB own: scan, entries"};
     for (int i = 0; i < runs; ++i) {
       const uint64_t start = monotonic_ns();
-      const auto scanned = pagemap->scan(*view.memory);
+      const auto scanned = pagemap->private_bytes(*view.memory, Pagemap::Way::kScan);
       const uint64_t middle = monotonic_ns();
-      RAMET_RETURN_IF_ERROR(pagemap->read_entries(*view.memory).status());
+      RAMET_RETURN_IF_ERROR(pagemap->private_bytes(*view.memory, Pagemap::Way::kRead).status());
       row.b.push_back(us_each(monotonic_ns() - middle, 1));
       if (scanned.ok()) {
         row.a.push_back(us_each(middle - start, 1));

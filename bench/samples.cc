@@ -9,6 +9,13 @@
 namespace ramet::bench {
 namespace {
 
+constexpr double kHigh = 0.99;
+constexpr int kMetricWidth = 34;
+
+std::string plain(const std::optional<double>& value) {
+  return value ? absl::StrFormat("%.2f", *value) : "";
+}
+
 std::string cell(const std::optional<double>& value) {
   return value ? absl::StrFormat("%12.1f", *value) : absl::StrFormat("%12s", "n/a");
 }
@@ -26,26 +33,31 @@ std::optional<double> quantile(std::vector<double> samples, double q) {
   return *at;
 }
 
-std::optional<double> Row::ratio() const {
-  const auto mine = quantile(a, 0.5);
-  const auto other = quantile(b, 0.5);
+std::optional<double> Row::ratio(double q) const {
+  const auto mine = quantile(a, q);
+  const auto other = quantile(b, q);
   return mine && other && *other > 0 ? std::optional<double>(*mine / *other) : std::nullopt;
 }
 
-bool Row::misses_bar() const { return bar && (!ratio() || *ratio() > *bar); }
+bool Row::misses_bar() const {
+  const auto misses = [](const std::optional<double>& found, const std::optional<double>& most) {
+    return most && (!found || *found > *most);
+  };
+  return misses(ratio(), bar) || misses(ratio(kHigh), p99_bar);
+}
 
 std::string format_table(const std::string& title, const std::vector<Row>& rows,
                          const Sides& sides) {
   std::string text = title + "\n";
-  text += absl::StrFormat("%-26s%12s%12s%12s%12s%9s%8s\n", "", sides.a + " p50", sides.a + " p99",
-                          sides.b + " p50", sides.b + " p99", "ratio", "bar");
+  text += absl::StrFormat("%-*s%12s%12s%12s%12s%7s%6s%7s%6s\n", kMetricWidth, "", sides.a + " p50",
+                          sides.a + " p99", sides.b + " p50", sides.b + " p99", "ratio", "bar",
+                          "p99", "bar");
   for (const Row& row : rows) {
-    const auto ratio = row.ratio();
-    text += absl::StrFormat("%-26s%s%s%s%s%9s%8s\n", row.metric + " [" + row.unit + "]",
-                            cell(quantile(row.a, 0.5)), cell(quantile(row.a, 0.99)),
-                            cell(quantile(row.b, 0.5)), cell(quantile(row.b, 0.99)),
-                            ratio ? absl::StrFormat("%.2f", *ratio) : "",
-                            row.bar ? absl::StrFormat("%.2f", *row.bar) : "");
+    text += absl::StrFormat("%-*s%s%s%s%s%7s%6s%7s%6s\n", kMetricWidth,
+                            row.metric + " [" + row.unit + "]", cell(quantile(row.a, 0.5)),
+                            cell(quantile(row.a, kHigh)), cell(quantile(row.b, 0.5)),
+                            cell(quantile(row.b, kHigh)), plain(row.ratio()), plain(row.bar),
+                            plain(row.ratio(kHigh)), plain(row.p99_bar));
   }
   return text;
 }
@@ -55,8 +67,13 @@ std::string format_json(const std::string& name, const std::vector<Row>& rows) {
   for (const Row& row : rows) {
     nlohmann::json object = {
         {"metric", row.metric}, {"unit", row.unit}, {"a", row.a}, {"b", row.b}};
-    object["bar"] = row.bar ? nlohmann::json(*row.bar) : nlohmann::json();
-    object["ratio"] = row.ratio() ? nlohmann::json(*row.ratio()) : nlohmann::json();
+    const auto put = [&](const char* key, const std::optional<double>& value) {
+      object[key] = value ? nlohmann::json(*value) : nlohmann::json();
+    };
+    put("bar", row.bar);
+    put("ratio", row.ratio());
+    put("p99_bar", row.p99_bar);
+    put("p99_ratio", row.ratio(kHigh));
     json["rows"].push_back(object);
   }
   return json.dump(1) + "\n";

@@ -19,9 +19,10 @@ struct Row {
   std::vector<double> a = {};
   std::vector<double> b = {};
   std::string unit = "us";
-  std::optional<double> bar = {};  // the ratio of the medians must not be above it
+  std::optional<double> bar = {};      // the ratio of the medians must not be above it
+  std::optional<double> p99_bar = {};  // nor that of the p99s above this
 
-  std::optional<double> ratio() const;
+  std::optional<double> ratio(double q = 0.5) const;
   bool misses_bar() const;
 };
 

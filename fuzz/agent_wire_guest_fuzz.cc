@@ -45,6 +45,10 @@ class Handler final : public guest::RequestHandler {
     } else if (const auto* reseed = std::get_if<wire::Reseed>(&message)) {
       frozen_ = false;
       connection.send(wire::ReseedAck{reseed->generation});
+    } else if (std::holds_alternative<wire::Suspend>(message)) {
+      connection.send(wire::FreezeReply{});
+    } else if (std::holds_alternative<wire::Thaw>(message)) {
+      connection.send(wire::Thawed{});
     } else {
       connection.refuse(wire::ErrorCode::kProtocol, "a message that is no request");
     }

@@ -121,6 +121,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       require(!reply.ok() || reply->processes.size() <= ramet::wire::kMaxListedProcesses);
       break;
     }
+    case 6: {
+      const auto reply = client.suspend(0);
+      require(!reply.ok() || reply->processes.size() <= ramet::wire::kMaxListedProcesses);
+      (void)client.thaw(0);
+      break;
+    }
     case 4:
       run_exec(client, true);
       break;

@@ -59,7 +59,8 @@ ACK = frame(11, bytes(15) + b"\x01")
 CREDIT = frame(5, struct.pack("<IB", 32768, 0))
 CLOSED = frame(5, struct.pack("<IB", 0, 1))
 
-# The first byte chooses the call (0 hello, 1 ping, 2 reseed, 3 freeze, 4 exec with input, 5 exec);
+# The first byte chooses the call (0 hello, 1 ping, 2 reseed, 3 freeze, 4 exec with input, 5 exec,
+# 6 suspend and thaw);
 # 0x10 and the top bits make small pieces.
 HOST = {
     "hello": b"\x00" + hello(),
@@ -70,6 +71,8 @@ HOST = {
     "reseed-error": b"\x02" + hello() + error(4, "the kernel refused"),
     "frozen": b"\x03" + hello() + processes(0, []),
     "not-frozen": b"\x13" + hello() + processes(2, [(17, "cron"), (18, "sh")]),
+    "suspended": b"\x06" + hello() + processes(0, []) + frame(20),
+    "not-suspended": b"\x16" + hello() + processes(1, [(17, "cron")]) + error(1, "nothing is held"),
     "exec-input": b"\x04" + hello() + CREDIT + frame(6, b"out\n") + CREDIT + CLOSED + exited(0, 0),
     "exec-output": b"\x05" + hello() + frame(6, b"out" * 40) + frame(7, b"err\n") + exited(0, 127),
     "exec-signal": b"\x75" + hello() + exited(1, 9, timed_out=1),
@@ -89,6 +92,8 @@ GUEST = {
     "frozen-exec": b"\x01" + hello() + execute(["true"]),
     "frozen-reseed-ping": b"\x01" + hello() + reseed() + ping(7),
     "freeze": b"\x00" + hello() + frame(12),
+    "suspend-thaw": b"\x00" + hello() + frame(18) + frame(19),
+    "suspend-reseed": b"\x00" + hello() + frame(18) + reseed(),
     "poweroff": b"\x00" + hello() + frame(16),
     "stdin-early": b"\x00" + hello() + frame(3, b"x") + frame(4) + frame(9, struct.pack("<i", 9)),
     "cut": b"\x00" + hello() + reseed()[:50],

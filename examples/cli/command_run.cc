@@ -67,10 +67,12 @@ bool print_ended(const Arguments& arguments, sandbox::Sandbox& box,
     return true;
   }
   const std::string hostname = box.hostname();
+  const auto memory = box.metrics().memory;  // while it has any
   box.kill();
   // The fifth clock is n/a when the teardown takes longer than anyone wants to wait.
   static_cast<void>(box.wait_gone(kTeardownPatience));
-  const sandbox::Metrics metrics = box.metrics();
+  sandbox::Metrics metrics = box.metrics();
+  metrics.memory = memory;
   if (arguments.clocks) {
     print_clocks(metrics.clocks);
   }

@@ -45,6 +45,7 @@ std::string hint_for(sandbox::Reason reason, absl::StatusCode code, const std::s
     case sandbox::Reason::kNone:
     case sandbox::Reason::kGuestMisbehaved:
     case sandbox::Reason::kKilled:
+    case sandbox::Reason::kReset:
     case sandbox::Reason::kReseedFailed:
       break;
   }

@@ -30,6 +30,17 @@ Json clocks_json(const sandbox::ForkClocks& clocks) {
   return out;
 }
 
+Json memory_json(const std::optional<sandbox::MemoryMetrics>& memory) {
+  if (!memory) {
+    return nullptr;
+  }
+  return {
+      {"resident_bytes", memory->resident_bytes}, {"private_bytes", memory->private_bytes},
+      {"shared_bytes", memory->shared_bytes},     {"page_table_bytes", memory->page_table_bytes},
+      {"cow_faults", memory->cow_faults},         {"prefetched_pages", memory->prefetched_pages},
+      {"prefetch_hits", memory->prefetch_hits},   {"prefetch_misses", memory->prefetch_misses}};
+}
+
 Json limit_json(const sandbox::LimitHit& hit) {
   return {{"which", limit_key(hit.which)}, {"allowed", hit.allowed}, {"used", hit.used}};
 }
@@ -163,7 +174,8 @@ Json run_json(const sandbox::ExecResult& result, const sandbox::Metrics& metrics
                     {"vsock_bytes_out", metrics.vsock_bytes_out},
                     {"disk_bytes_read", metrics.disk_bytes_read},
                     {"disk_bytes_written", metrics.disk_bytes_written},
-                    {"private_disk_bytes", metrics.private_disk_bytes}};
+                    {"private_disk_bytes", metrics.private_disk_bytes},
+                    {"memory", memory_json(metrics.memory)}};
   return out;
 }
 

@@ -61,6 +61,11 @@ struct TemplateOptions {
   // Size of the scratch disk that takes what the guest writes to its file system. 0: no disk;
   // writes stay in guest memory.
   uint64_t scratch_bytes = uint64_t{1} << 30;
+  // Commands that two forks of the finished template run while it is seen which pages they touch:
+  // those that both touched are made ready ahead in every fork. Empty: the warm-up again.
+  std::vector<std::vector<std::string>> training = {};
+  // Without, no fork is made for it, and pages come as each fork asks for them.
+  bool train = true;
   // Limits for the boot and for each warm-up command. While the host is short of memory
   // (EngineOptions::pressure), a build waits for as long as a boot may take before it is refused.
   std::chrono::milliseconds boot_timeout = std::chrono::seconds(60);
@@ -138,6 +143,27 @@ struct Limits {
   uint32_t connections = 0;
 };
 
+struct ResetOptions {
+  // The guest's new host name. Empty: as in ForkOptions.
+  std::string hostname = {};
+  // As in ForkOptions.
+  std::chrono::milliseconds ready_timeout = std::chrono::seconds(30);
+};
+
+// Of Sandbox::snapshot().
+struct SnapshotOptions {
+  // Until the guest's processes are held; then it fails and the sandbox is Poisoned. While the host
+  // is short of memory (EngineOptions::pressure), it waits for as long before it is refused.
+  std::chrono::milliseconds hold_timeout = std::chrono::seconds(30);
+};
+
+// Whether a fork takes a machine that was made ahead of need (EngineOptions::ready_shells).
+enum class ShellUse : uint8_t {
+  kIfReady,  // where one stands ready; else a machine is made
+  kWait,     // also waits for one that is being made
+  kNone,
+};
+
 struct ForkOptions {
   Limits limits = {};
   // The guest's host name. Empty: "ramet-" and 8 hexadecimal digits, new for each fork.
@@ -146,11 +172,26 @@ struct ForkOptions {
   // short of memory (EngineOptions::pressure), a fork waits for as long before it is refused.
   std::chrono::milliseconds ready_timeout = std::chrono::seconds(30);
   Isolation isolation = Isolation::kInProcess;
+  // Of forks in this process.
+  ShellUse shell = ShellUse::kIfReady;
+  // Makes the pages that forks of this template touch first (TemplateOptions::training) ready ahead
+  // of the guest. They count as the sandbox's own from the beginning, and are not made ready where
+  // they are more than half of Limits::private_memory. Of forks in this process.
+  bool prefetch = true;
   // Takes the guest's console, as it comes, on the engine's thread for the embedder's code; not
   // after the guest's teardown (build: not after its return). Should be quick, and must not wait
   // for the library: what a slow one leaves waiting beyond 1 MiB is dropped, and it is told how
   // much.
   std::function<void(std::string_view)> console = {};
+};
+
+// Of fork_many().
+struct ManyOptions {
+  // Of each. A host name is the beginning of each name: "NAME-1" is the first. The timeout is that
+  // of all of them.
+  ForkOptions fork = {};
+  // Where one fails, those that did not are killed.
+  bool all_or_nothing = false;
 };
 
 struct ExecOptions {

@@ -39,6 +39,7 @@ enum class Reason : uint8_t {
   kHostBusy = 17,    // the host is short of memory, descriptors or threads; retry_after() says when
                      // to try again
   kHelperDied = 18,  // the process of Isolation::kProcess ended, and not because the guest did
+  kReset = 19,       // reset() was called while a command ran
 };
 
 // The reason in `status`; kNone when there is none.

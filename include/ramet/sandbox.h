@@ -49,6 +49,29 @@ class RAMET_EXPORT Sandbox {
   absl::Status pause();
   absl::Status resume();
 
+  // Back to the template, as a new fork of it, from any state but Gone and any number of times:
+  // memory, disk, registers and devices are the template's again, connections are dead, randomness
+  // is fresh and acknowledged, host name and machine id are new, limits and metrics begin anew.
+  // What runs in it ends: exec() returns Cancelled with Reason::kReset. Options of fork() stay.
+  // When it fails the sandbox is Poisoned or Gone; FailedPrecondition, and nothing done, when it is
+  // Gone already or being reset by another thread. With Isolation::kProcess the fork that it
+  // becomes is in another process.
+  absl::Status reset(const ResetOptions& options = {});
+
+  // The sandbox as it is now, as a template, while it goes on: what runs in it runs in every fork
+  // of the template, from the same instruction on, with the same memory, files and timers. Legal
+  // while Running, also while commands run. Its vCPUs stop for milliseconds
+  // (Metrics::snapshot_pause); its processes are held from before that until after it, in a fork
+  // until its fresh randomness is acknowledged. exec() in flight goes on here; in a fork nobody
+  // waits for that command, and it ends there, while what commands left behind goes on. Memory is
+  // shared with the template that this was forked from; a branch of a branch forks as fast as its
+  // base. The scratch disk's limit counts from here on anew.
+  // Errors leave the sandbox Running unless it ended meanwhile, or its agent did not answer: it is
+  // Poisoned then. FailedPrecondition when another thread takes one, or with
+  // Reason::kProcessesAlive for processes that the agent cannot hold; ResourceExhausted where the
+  // host has not got the memory; Unimplemented with Isolation::kProcess.
+  absl::StatusOr<Template> snapshot(const SnapshotOptions& options = {});
+
   // Ends the machine, from any state and any thread; commands that run end with Cancelled. Does not
   // wait.
   void kill();
@@ -67,6 +90,8 @@ class RAMET_EXPORT Sandbox {
 
  private:
   friend absl::StatusOr<Sandbox> fork(const Template&, const ForkOptions&);
+  friend std::vector<absl::StatusOr<Sandbox>> fork_many(const Template&, size_t,
+                                                        const ManyOptions&);
   explicit Sandbox(std::shared_ptr<Impl> impl);
   std::shared_ptr<Impl> impl_;
 };
@@ -76,6 +101,12 @@ class RAMET_EXPORT Sandbox {
 // that is short of something carry Reason::kHostBusy and retry_after(); InvalidArgument for limits
 // that are negative or whose action does not go with them.
 RAMET_EXPORT absl::StatusOr<Sandbox> fork(const Template& from, const ForkOptions& options = {});
+
+// So many at once, on threads of the engine's, and an answer for each. Forks that the host has no
+// room for wait in order, until the timeout, and are refused then. With ManyOptions::all_or_nothing
+// those that went well are Cancelled when one failed.
+RAMET_EXPORT std::vector<absl::StatusOr<Sandbox>> fork_many(const Template& from, size_t count,
+                                                            const ManyOptions& options = {});
 
 }  // namespace sandbox
 

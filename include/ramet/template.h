@@ -28,6 +28,8 @@ struct TemplateInfo {
   uint64_t created_unix_seconds = 0;
 };
 
+class Sandbox;
+
 class RAMET_EXPORT Template {
  public:
   // Boots a guest, runs the warm-up commands, freezes it. Blocks; the guest is gone afterwards.
@@ -51,6 +53,7 @@ class RAMET_EXPORT Template {
   const std::shared_ptr<const Impl>& impl() const { return impl_; }
 
  private:
+  friend class Sandbox;
   explicit Template(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
   std::shared_ptr<const Impl> impl_;
 };

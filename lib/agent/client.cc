@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <absl/strings/str_format.h>
+#include <absl/strings/str_join.h>
 
 #include "lib/agent/exec_session.h"
 #include "vmm/base/clock.h"
@@ -37,6 +38,18 @@ StatusOr<wire::Reseed> make_reseed(std::string hostname) {
   reseed.realtime_ns = realtime_ns();
   reseed.hostname = std::move(hostname);
   return reseed;
+}
+
+std::string list_processes(const wire::FreezeReply& reply) {
+  constexpr size_t kShownProcesses = 8;
+  std::vector<std::string> names;
+  for (const wire::LiveProcess& process : reply.processes) {
+    if (names.size() < kShownProcesses) {
+      names.push_back(absl::StrFormat("%s (pid %d)", process.comm, process.pid));
+    }
+  }
+  const size_t more = reply.live_count - names.size();
+  return absl::StrJoin(names, ", ") + (more == 0 ? "" : absl::StrFormat(" and %d more", more));
 }
 
 Status AgentClient::finish(Status status) {
@@ -103,16 +116,40 @@ Status AgentClient::reseed(const wire::Reseed& reseed, uint64_t deadline_ns) {
   return Status();
 }
 
-StatusOr<wire::FreezeReply> AgentClient::freeze(uint64_t deadline_ns) {
-  auto reply = request(wire::Freeze{}, deadline_ns);
+StatusOr<wire::FreezeReply> AgentClient::request_freeze(const wire::Message& message,
+                                                        const char* doing, uint64_t deadline_ns) {
+  auto reply = request(message, deadline_ns);
   if (!reply.ok()) {
-    return annotate(reply.status(), "freeze the guest");
+    return annotate(reply.status(), doing);
   }
   auto* freeze_reply = std::get_if<wire::FreezeReply>(&*reply);
   if (freeze_reply == nullptr) {
-    return finish(annotate(out_of_turn(*reply, "FreezeReply"), "freeze the guest"));
+    return finish(annotate(out_of_turn(*reply, "FreezeReply"), doing));
   }
-  if (freeze_reply->live_count == 0) {
+  for (wire::LiveProcess& process : freeze_reply->processes) {
+    process.comm = printable(process.comm);
+  }
+  return std::move(*freeze_reply);
+}
+
+StatusOr<wire::FreezeReply> AgentClient::suspend(uint64_t deadline_ns) {
+  return request_freeze(wire::Suspend{}, "hold the guest's processes", deadline_ns);
+}
+
+Status AgentClient::thaw(uint64_t deadline_ns) {
+  const auto reply = request(wire::Thaw{}, deadline_ns);
+  if (!reply.ok()) {
+    return annotate(reply.status(), "thaw the guest");
+  }
+  return std::holds_alternative<wire::Thawed>(*reply)
+             ? Status()
+             : finish(annotate(out_of_turn(*reply, "Thawed"), "thaw the guest"));
+}
+
+StatusOr<wire::FreezeReply> AgentClient::freeze(uint64_t deadline_ns) {
+  RAMET_ASSIGN_OR_RETURN(auto reply,
+                         request_freeze(wire::Freeze{}, "freeze the guest", deadline_ns));
+  if (reply.live_count == 0) {
     over_ = true;
     // The agent closes as its last act: after the end it does nothing until its reseed.
     const auto end = conversation_.receive(deadline_ns);
@@ -121,10 +158,7 @@ StatusOr<wire::FreezeReply> AgentClient::freeze(uint64_t deadline_ns) {
                       "freeze the guest");
     }
   }
-  for (wire::LiveProcess& process : freeze_reply->processes) {
-    process.comm = printable(process.comm);
-  }
-  return std::move(*freeze_reply);
+  return reply;
 }
 
 Status AgentClient::poweroff(uint64_t deadline_ns) {

@@ -86,6 +86,9 @@ struct ExecOutcome {
 // machine-id; `hostname` as given.
 StatusOr<wire::Reseed> make_reseed(std::string hostname);
 
+// The processes of a reply, some of them by name; for people.
+std::string list_processes(const wire::FreezeReply& reply);
+
 // Common errors: DeadlineExceeded at `deadline_ns` (CLOCK_MONOTONIC, 0 = none), Unavailable when
 // the connection was reset or ended early, Cancelled when the stream was, DataLoss when the guest
 // sent what is no message or one out of turn, FailedPrecondition when the agent is frozen and
@@ -105,6 +108,11 @@ class AgentClient {
   Status reseed(const wire::Reseed& reseed, uint64_t deadline_ns);
   // live_count 0: the guest is frozen and this conversation over. Else it runs on as before.
   StatusOr<wire::FreezeReply> freeze(uint64_t deadline_ns);
+  // live_count 0: every process of the guest but its agent is held until thaw(), or the reseed of
+  // what is restored of it. Else nothing is held. The conversation runs on, and its end thaws
+  // nothing.
+  StatusOr<wire::FreezeReply> suspend(uint64_t deadline_ns);
+  Status thaw(uint64_t deadline_ns);
   // Sent, not answered: watch the machine for its end.
   Status poweroff(uint64_t deadline_ns);
 
@@ -120,6 +128,9 @@ class AgentClient {
 
  private:
   Status start_request();
+  // Freeze or Suspend: `doing` says so.
+  StatusOr<wire::FreezeReply> request_freeze(const wire::Message& message, const char* doing,
+                                             uint64_t deadline_ns);
   StatusOr<wire::Message> request(const wire::Message& message, uint64_t deadline_ns);
   // Passes `status` on; an error ends the conversation.
   Status finish(Status status);

@@ -51,6 +51,12 @@ std::string_view name_of(MessageType type) {
       return "Poweroff";
     case MessageType::kError:
       return "Error";
+    case MessageType::kSuspend:
+      return "Suspend";
+    case MessageType::kThaw:
+      return "Thaw";
+    case MessageType::kThawed:
+      return "Thawed";
   }
   return "unknown";
 }

@@ -30,8 +30,9 @@ inline constexpr uint32_t kAgentPort = 1024;
 inline constexpr uint32_t kReadyPort = 1025;
 inline constexpr uint32_t kHostCid = 2;
 
-// Changes with any change of layout or meaning; both sides refuse another version. The Hello's own
-// layout never changes, so that a mismatch can be named.
+// Changes with any change of layout or meaning; both sides refuse another version. A request that
+// is new needs none: an agent that does not know it refuses it (kProtocol). The Hello's own layout
+// never changes, so that a mismatch can be named.
 inline constexpr uint16_t kProtocolVersion = 1;
 
 inline constexpr size_t kHeaderBytes = 8;
@@ -80,6 +81,9 @@ enum class MessageType : uint8_t {
   kPong = 15,
   kPoweroff = 16,
   kError = 17,
+  kSuspend = 18,
+  kThaw = 19,
+  kThawed = 20,
 };
 
 // First frame of each side on every connection. The host may send its next message without waiting
@@ -190,6 +194,24 @@ struct FreezeReply {
   bool operator==(const FreezeReply&) const = default;
 };
 
+// Host: hold every process but the agent where it is, to be saved and to go on. Answered by a
+// FreezeReply: held when `live_count` is 0; else nothing changed, and `processes` names the first
+// of those that the agent cannot hold (they left its control group, or there is none). What was
+// asked for before goes on after it. A guest that is held takes Thaw, which is for the one that was
+// saved, and Reseed, which is for what was restored of it: that one has no other conversations, and
+// ends the commands of those that it had, before it goes on. The end of a connection does not thaw:
+// the restored guest cannot tell it from its own birth.
+struct Suspend {
+  bool operator==(const Suspend&) const = default;
+};
+struct Thaw {
+  bool operator==(const Thaw&) const = default;
+};
+// Agent: nothing is held any more.
+struct Thawed {
+  bool operator==(const Thawed&) const = default;
+};
+
 struct Ping {
   uint64_t token = 0;
   bool operator==(const Ping&) const = default;
@@ -218,9 +240,9 @@ struct Error {
   bool operator==(const Error&) const = default;
 };
 
-using Message =
-    std::variant<Hello, ExecRequest, Stdin, StdinEof, StdinCredit, Stdout, Stderr, Exit, Signal,
-                 Reseed, ReseedAck, Freeze, FreezeReply, Ping, Pong, Poweroff, Error>;
+using Message = std::variant<Hello, ExecRequest, Stdin, StdinEof, StdinCredit, Stdout, Stderr, Exit,
+                             Signal, Reseed, ReseedAck, Freeze, FreezeReply, Ping, Pong, Poweroff,
+                             Error, Suspend, Thaw, Thawed>;
 
 // Why bytes were refused: a fixed English phrase, no memory owned.
 struct WireError {

@@ -233,6 +233,9 @@ Trouble check(const FreezeReply& m) {
   return fits ? Trouble() : "process name longer than kMaxCommBytes";
 }
 
+Trouble check(const Suspend&) { return {}; }
+Trouble check(const Thaw&) { return {}; }
+Trouble check(const Thawed&) { return {}; }
 Trouble check(const Ping&) { return {}; }
 Trouble check(const Pong&) { return {}; }
 Trouble check(const Poweroff&) { return {}; }
@@ -354,6 +357,13 @@ void get(Reader& r, FreezeReply& m) {
   }
 }
 
+void put(Writer&, const Suspend&) {}
+void get(Reader&, Suspend&) {}
+void put(Writer&, const Thaw&) {}
+void get(Reader&, Thaw&) {}
+void put(Writer&, const Thawed&) {}
+void get(Reader&, Thawed&) {}
+
 void put(Writer& w, const Ping& m) { w.integer(m.token); }
 void get(Reader& r, Ping& m) { m.token = r.integer<uint64_t>(); }
 void put(Writer& w, const Pong& m) { w.integer(m.token); }
@@ -372,10 +382,11 @@ void get(Reader& r, Error& m) {
 
 // ---- the table of types: alternative I of Message has type I + 1 ----
 
-static_assert(std::variant_size_v<Message> == static_cast<size_t>(MessageType::kError));
+static_assert(std::variant_size_v<Message> == static_cast<size_t>(MessageType::kThawed));
 static_assert(std::is_same_v<std::variant_alternative_t<0, Message>, Hello>);
 static_assert(std::is_same_v<std::variant_alternative_t<7, Message>, Exit>);
 static_assert(std::is_same_v<std::variant_alternative_t<16, Message>, Error>);
+static_assert(std::is_same_v<std::variant_alternative_t<19, Message>, Thawed>);
 
 template <typename T>
 Decoded<Message> decode_as(Bytes payload) {

@@ -12,7 +12,9 @@
 
 #include "lib/core/engine.h"
 #include "lib/core/sandbox_machine.h"
+#include "lib/core/shell_pool.h"
 #include "lib/core/template_data.h"
+#include "lib/fork/fork.h"
 
 namespace sandbox {
 
@@ -25,12 +27,19 @@ class Template::Impl {
  public:
   std::shared_ptr<const ramet::TemplateData> data;
   std::shared_ptr<Engine> engine;
+  std::shared_ptr<ramet::ShellPool> shells;  // after the engine, whose threads its machines hold
   TemplateInfo info;
 };
+
+// A template's, of what was built, loaded or branched.
+std::shared_ptr<const Template::Impl> make_template_impl(
+    std::shared_ptr<const ramet::TemplateData> data, std::shared_ptr<Engine> engine);
 
 class Sandbox::Impl {
  public:
   std::shared_ptr<Engine> engine;
+  std::shared_ptr<const ramet::TemplateData> from;
+  ramet::ForkSpec spec;           // what a reset forks again
   uint64_t max_output_bytes = 0;  // of each command; 0: no limit
   std::unique_ptr<ramet::SandboxMachine> machine;
 };

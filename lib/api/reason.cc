@@ -27,6 +27,7 @@ constexpr Row kRows[] = {
     {Reason::kGuestMisbehaved, ramet::reason::kGuestMisbehaved},
     {Reason::kProcessesAlive, ramet::reason::kProcessesAlive},
     {Reason::kKilled, ramet::reason::kKilled},
+    {Reason::kReset, ramet::reason::kReset},
     {Reason::kReseedFailed, ramet::reason::kReseedFailed},
     {Reason::kCallRefused, ramet::reason::kCallRefused},
     {Reason::kConfinementRefused, ramet::reason::kConfinementRefused},

@@ -3,6 +3,7 @@
 #include "lib/api/deadline.h"
 #include "lib/api/impl.h"
 #include "lib/core/template_builder.h"
+#include "lib/fork/train.h"
 #include "lib/store/template_store.h"
 #include "vmm/base/status.h"
 
@@ -26,16 +27,7 @@ TemplateInfo info_of(const ramet::TemplateData& data) {
           .created_unix_seconds = data.created_unix_seconds};
 }
 
-std::shared_ptr<Template::Impl> make_impl(std::shared_ptr<const ramet::TemplateData> data,
-                                          std::shared_ptr<Engine> engine) {
-  auto impl = std::make_shared<Template::Impl>();
-  impl->info = info_of(*data);
-  impl->data = std::move(data);
-  impl->engine = std::move(engine);
-  return impl;
-}
-
-ramet::BuildSpec to_spec(TemplateOptions options) {
+ramet::BuildSpec to_spec(TemplateOptions options, const std::shared_ptr<ramet::Engine>& engine) {
   ramet::BuildSpec spec;
   spec.kernel_image = options.kernel.image;
   spec.kernel_tree = options.kernel.tree;
@@ -53,6 +45,14 @@ ramet::BuildSpec to_spec(TemplateOptions options) {
   spec.warmup_timeout_ns = nanoseconds_of(options.warmup_timeout);
   spec.extra_command_line = options.extra_command_line;
   spec.console = std::move(options.console);
+  if (options.train) {
+    spec.train = [engine, how = ramet::TrainSpec{.commands = options.training.empty()
+                                                                 ? spec.warmups
+                                                                 : std::move(options.training),
+                                                 .ready_timeout_ns = spec.boot_timeout_ns,
+                                                 .command_timeout_ns = spec.warmup_timeout_ns}](
+                     const ramet::TemplateData& data) { return ramet::train(engine, data, how); };
+  }
   if (options.progress) {
     spec.progress = [progress = std::move(options.progress)](std::string_view step, uint32_t done,
                                                              uint32_t total) {
@@ -64,13 +64,23 @@ ramet::BuildSpec to_spec(TemplateOptions options) {
 
 }  // namespace
 
+std::shared_ptr<const Template::Impl> make_template_impl(
+    std::shared_ptr<const ramet::TemplateData> data, std::shared_ptr<Engine> engine) {
+  auto impl = std::make_shared<Template::Impl>();
+  impl->info = info_of(*data);
+  impl->data = std::move(data);
+  impl->shells = engine->impl()->engine->shells().add(impl->data);
+  impl->engine = std::move(engine);
+  return impl;
+}
+
 absl::StatusOr<Template> Template::build(TemplateOptions options) {
   RAMET_ASSIGN_OR_RETURN(auto engine, engine_or_own(options.engine));
   const auto& internal = engine->impl()->engine;
   RAMET_RETURN_IF_ERROR(internal->check_process());
-  RAMET_ASSIGN_OR_RETURN(auto data,
-                         ramet::build_template(internal.get(), to_spec(std::move(options))));
-  return Template(make_impl(std::move(data), std::move(engine)));
+  RAMET_ASSIGN_OR_RETURN(
+      auto data, ramet::build_template(internal.get(), to_spec(std::move(options), internal)));
+  return Template(make_template_impl(std::move(data), std::move(engine)));
 }
 
 absl::StatusOr<Template> Template::load(const std::string& directory, LoadOptions options) {
@@ -81,7 +91,7 @@ absl::StatusOr<Template> Template::load(const std::string& directory, LoadOption
                                        .rootfs = std::move(options.rootfs),
                                        .scratch_directory = internal->scratch_directory()}));
   RAMET_RETURN_IF_ERROR(ramet::check_fits(*internal, *data));
-  return Template(make_impl(std::move(data), std::move(engine)));
+  return Template(make_template_impl(std::move(data), std::move(engine)));
 }
 
 absl::Status Template::save(const std::string& directory) const {

@@ -19,8 +19,10 @@ namespace ramet {
 namespace {
 
 constexpr uint32_t kMaxWorkers = 64;
+constexpr uint32_t kMaxForkThreads = 64;
 constexpr uint32_t kWholePercent = 100;
 constexpr uint64_t kRelieveNs = 200'000'000;
+constexpr uint64_t kRetryReapMs = 100;
 // Host ports of one machine lie within this many of its offset before another machine's begin; the
 // device wraps.
 constexpr uint32_t kPortsPerMachine = 4096;
@@ -43,6 +45,10 @@ StatusOr<std::shared_ptr<Engine>> Engine::create(EngineConfig config) {
   if (config.workers > kMaxWorkers) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%d workers asked for; at most %d", config.workers, kMaxWorkers));
+  }
+  if (config.fork_threads > kMaxForkThreads) {
+    return absl::InvalidArgumentError(absl::StrFormat("%d threads for forks asked for; at most %d",
+                                                      config.fork_threads, kMaxForkThreads));
   }
   const PressureLimits& pressure = config.pressure;
   for (const uint32_t percent :
@@ -79,7 +85,8 @@ Status Engine::start_threads(uint32_t workers) {
                           .facts = machine_policy_facts(),
                           .on_refused = [this](const jail::RefusedCall& call,
                                                bool allowed) { tell_refused(call, allowed); },
-                          .max_idle = config_.idle_threads});
+                          .max_idle = config_.idle_threads,
+                          .spare = config_.spare_threads});
   if (!jail.ok()) {
     return absl::IsFailedPrecondition(jail.status())
                ? with_reason(jail.status(), reason::kConfinementRefused)
@@ -100,6 +107,15 @@ Status Engine::start_threads(uint32_t workers) {
   RAMET_ASSIGN_OR_RETURN(opener_, WorkerPool::start_unconfined(jail_.get(), "ramet-opener"));
   RAMET_ASSIGN_OR_RETURN(pool_, WorkerPool::start(jail_.get(), jail::ThreadKind::kWorker, workers));
   RAMET_ASSIGN_OR_RETURN(reaper_, WorkerPool::start(jail_.get(), jail::ThreadKind::kReaper, 1));
+  // Its threads' filters would be inherited by the vCPU threads that it makes.
+  RAMET_ASSIGN_OR_RETURN(shell_maker_, WorkerPool::start_unconfined(jail_.get(), "ramet-shells"));
+  shells_ =
+      std::make_unique<Shells>(Shells::Parts{.host = {.kvm = kvm_, .jail = jail_.get()},
+                                             .maker = shell_maker_.get(),
+                                             .reaper = reaper_.get(),
+                                             .host_is_short = [this] { return gate_->is_short(); },
+                                             .per_template = config_.ready_shells,
+                                             .max = config_.max_shells});
   const jail::JailReport report = jail_->report();
   if (!report.why.empty()) {
     log_.log(LogLevel::kWarning,
@@ -151,7 +167,18 @@ void Engine::tell_refused(const jail::RefusedCall& call, bool allowed) {
                         absl::StrCat(jail::describe(call), allowed ? "; it was let through" : ""));
 }
 
+Status Engine::admit(uint64_t deadline_ns) {
+  const uint64_t last = deadline_ns != 0 ? deadline_ns : monotonic_ns() + PressureGate::kMaxWaitNs;
+  RAMET_RETURN_IF_ERROR(gate_->enter(last));
+  const Status reaped = reaper_->wait_below(kMaxReaping, last);
+  return absl::IsDeadlineExceeded(reaped)
+             ? busy_status("machines that were killed are still being torn down", kRetryReapMs)
+             : reaped;
+}
+
 void Engine::relieve() {
+  // Before the threads: theirs come back to be idle.
+  shells_->drop();
   jail_->give_up_idle();
   {
     const std::lock_guard lock(helpers_mutex_);
@@ -171,6 +198,19 @@ StatusOr<UniqueFd> Engine::make_overlay_file(uint64_t size) {
                        : create_unnamed_file(config_.scratch_directory, size));
   });
   return made.get_future().get();
+}
+
+StatusOr<WorkerPool*> Engine::fork_threads() {
+  const std::lock_guard lock(fork_threads_mutex_);
+  if (fork_threads_ == nullptr) {
+    // A fork waits for its guest half of the time.
+    const uint32_t cores = std::max(1U, std::thread::hardware_concurrency());
+    const uint32_t threads =
+        config_.fork_threads != 0 ? config_.fork_threads : std::min(2 * cores, kMaxForkThreads);
+    RAMET_ASSIGN_OR_RETURN(fork_threads_,
+                           WorkerPool::start_unconfined(jail_.get(), "ramet-forks", threads));
+  }
+  return fork_threads_.get();
 }
 
 Status Engine::start_helpers() {

@@ -17,6 +17,7 @@
 #include <string>
 
 #include "lib/core/pressure_gate.h"
+#include "lib/core/shells.h"
 #include "lib/helper/helper_machine.h"
 #include "lib/instance/instance.h"
 #include "lib/instance/limit_watch.h"
@@ -36,6 +37,10 @@ struct EngineConfig {
   jail::Mode confinement = jail::Mode::kEnforce;
   bool confinement_required = false;  // and the whole enclosure of helper processes
   size_t idle_threads = 32;           // of each kind, kept for the next machine
+  size_t spare_threads = 2;           // for vCPUs, made ahead of need; at most idle_threads
+  uint32_t ready_shells = 2;          // machines of each template that stand ready, in this process
+  uint32_t max_shells = 64;           // of all templates
+  uint32_t fork_threads = 0;          // of forks many at a time; 0: twice the number of cores
   uint32_t ready_helpers = 2;         // processes that stand ready once the first was asked for
   std::string helper_program = {};    // empty: the one that the library carries
   std::string helper_cgroup = {};     // where their control groups are made; empty: nowhere
@@ -67,11 +72,19 @@ class Engine {
   LogSink* log() { return &log_; }
   const std::string& scratch_directory() const { return config_.scratch_directory; }
 
-  // Before a fork: waits while the host is short of memory (PressureGate::enter()).
-  Status admit(uint64_t deadline_ns) { return gate_->enter(deadline_ns); }
+  // For forks that are asked for many at a time; without a filter. Starts them where they are not.
+  StatusOr<WorkerPool*> fork_threads();
+  // Machines made ahead of need.
+  Shells& shells() { return *shells_; }
+
+  // Machines that wait for their teardown, beyond which forks wait.
+  static constexpr uint64_t kMaxReaping = 64;
+  // Before a fork: waits while the host is short of memory (PressureGate::enter()), or the reaper
+  // is behind. Errors as PressureGate::enter().
+  Status admit(uint64_t deadline_ns);
   PressureGate& gate() { return *gate_; }
-  // Gives back what the engine can do without: threads that are kept for later, and what is still
-  // being torn down.
+  // Gives back what the engine can do without: shells, threads that are kept for later, and what is
+  // still being torn down.
   void relieve();
 
   // A file without a name for what a machine writes to its disk, made in scratch_directory(), or in
@@ -119,7 +132,11 @@ class Engine {
   std::mutex helpers_mutex_;
   std::unique_ptr<helper::HelperPool> helper_pool_;
   std::unique_ptr<helper::HelperEvents> helper_events_;
-  std::unique_ptr<WorkerPool> reaper_;  // last: its jobs may use all the others
+  std::unique_ptr<WorkerPool> reaper_;  // after the others: its jobs may use them all
+  std::unique_ptr<Shells> shells_;
+  std::unique_ptr<WorkerPool> shell_maker_;  // its jobs use the reaper
+  std::mutex fork_threads_mutex_;
+  std::unique_ptr<WorkerPool> fork_threads_;  // last: its jobs use all of the above
 };
 
 }  // namespace ramet

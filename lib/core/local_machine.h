@@ -9,6 +9,7 @@
 
 #include "lib/instance/forked_machine.h"
 #include "lib/instance/instance.h"
+#include "vmm/memory/changed_pages.h"
 
 namespace ramet {
 
@@ -22,11 +23,21 @@ class LocalMachine final : public ForkedMachine {
   Status pause() override { return instance_->machine().pause(); }
   void abandon() override;
   void stop() override { instance_->machine().stop(); }
+  std::unique_ptr<Machine> take_machine() override {
+    return Instance::take_machine(std::move(instance_));
+  }
   void on_end(std::function<void(const Status&)> function) override;
   InstanceMetrics metrics() override { return instance_->metrics(); }
+  StatusOr<MemoryUse> memory_use() override { return instance_->memory_use(); }
+  StatusOr<InstanceSnapshot> snapshot() override { return instance_->snapshot(); }
+  bool can_snapshot() const override { return true; }
+  StatusOr<WorkingSet> touched() override { return instance_->touched(); }
+  StatusOr<uint64_t> changed(const MemoryImage& image, std::span<const PageRange> pages) override {
+    return count_changed(instance_->machine().memory(), image, pages);
+  }
 
  private:
-  const std::unique_ptr<Instance> instance_;
+  std::unique_ptr<Instance> instance_;
   const std::shared_ptr<GuestPorts> ports_;
 };
 

@@ -73,6 +73,12 @@ Status PressureGate::wait(std::unique_lock<std::mutex>* lock, uint64_t deadline_
   return result;
 }
 
+bool PressureGate::is_short() {
+  const std::lock_guard lock(mutex_);
+  refresh(kFreshNs);
+  return !tickets_.empty() || shortage_.has_value();
+}
+
 size_t PressureGate::waiting() const {
   const std::lock_guard lock(mutex_);
   return tickets_.size();

@@ -42,6 +42,9 @@ class PressureGate {
   // CLOCK_MONOTONIC (0: after kMaxWaitNs).
   Status enter(uint64_t deadline_ns);
 
+  // Whether a fork would have to wait now, or others do.
+  bool is_short();
+
   size_t waiting() const;
 
  private:

@@ -28,7 +28,6 @@ namespace {
 constexpr char kCommandLine[] =
     "console=ttyS0 quiet panic=-1 reboot=acpi transparent_hugepage=madvise";
 constexpr uint64_t kFreezeTimeoutNs = 30'000'000'000;
-constexpr size_t kShownProcesses = 8;
 
 class Builder {
  public:
@@ -45,6 +44,7 @@ class Builder {
   Status run_warmup(const std::vector<std::string>& argv);
   Status freeze();
   Status save();
+  Status train();
   StatusOr<AgentClient> connect();
   // What a failed conversation means: the reason of the machine's end where it has ended.
   Status explain(const Status& status, std::string_view doing) const;
@@ -94,21 +94,11 @@ StatusOr<std::shared_ptr<const block::LayerStack>> make_scratch(const std::strin
   return empty->with_layer(std::move(layer), runs);
 }
 
-std::string list_processes(const wire::FreezeReply& reply) {
-  std::vector<std::string> names;
-  for (const wire::LiveProcess& process : reply.processes) {
-    if (names.size() < kShownProcesses) {
-      names.push_back(absl::StrFormat("%s (pid %d)", printable(process.comm), process.pid));
-    }
-  }
-  const size_t more = reply.live_count - names.size();
-  return absl::StrJoin(names, ", ") + (more == 0 ? "" : absl::StrFormat(" and %d more", more));
-}
-
 void Builder::step(std::string_view name) {
   constexpr uint32_t kOtherSteps = 4;
   if (spec_.progress) {
-    const auto total = kOtherSteps + static_cast<uint32_t>(spec_.warmups.size());
+    const auto total =
+        kOtherSteps + (spec_.train ? 1 : 0) + static_cast<uint32_t>(spec_.warmups.size());
     spec_.progress(name, std::min(steps_done_, total), total);
   }
   ++steps_done_;
@@ -256,12 +246,22 @@ Status Builder::save() {
   return Status();
 }
 
+Status Builder::train() {
+  if (!spec_.train) {
+    return Status();
+  }
+  step("train");
+  RAMET_ASSIGN_OR_RETURN(data_->working_set, spec_.train(*data_));
+  return Status();
+}
+
 StatusOr<std::shared_ptr<const TemplateData>> Builder::run() {
   RAMET_RETURN_IF_ERROR(prepare());
   RAMET_RETURN_IF_ERROR(boot());
   RAMET_RETURN_IF_ERROR(warm_up());
   RAMET_RETURN_IF_ERROR(freeze());
   RAMET_RETURN_IF_ERROR(save());
+  RAMET_RETURN_IF_ERROR(train());
   step("done");
   return std::shared_ptr<const TemplateData>(std::move(data_));
 }

@@ -32,6 +32,8 @@ struct BuildSpec {
   std::string extra_command_line;
   std::function<void(std::string_view)> console;
   std::function<void(std::string_view step, uint32_t done, uint32_t total)> progress;
+  // Forks it to find out which pages its forks touch first. None: nobody looks.
+  std::function<StatusOr<WorkingSet>(const TemplateData&)> train;
 };
 
 StatusOr<std::shared_ptr<const TemplateData>> build_template(Engine* engine, BuildSpec spec);

@@ -12,6 +12,7 @@
 #include "lib/instance/instance.h"
 #include "lib/instance/instance_state.h"
 #include "vmm/memory/memory_image.h"
+#include "vmm/memory/working_set.h"
 
 namespace ramet {
 
@@ -29,6 +30,7 @@ struct TemplateData {
   std::shared_ptr<const MemoryImage> memory;
   Disks disks;
   RootReference root;
+  WorkingSet working_set;      // empty: nobody looked
   std::string kernel_release;  // as the guest said; for people
   uint64_t created_unix_seconds = 0;
 };

@@ -55,7 +55,7 @@ StatusOr<dev_t> device_of(int fd) {
 }
 
 StatusOr<UniqueFd> plan_file(const HelperFork& what) {
-  const auto bytes = encode_plan(*what.state, *what.disks);
+  const auto bytes = encode_plan(*what.state, *what.disks, what.memory);
   RAMET_ASSIGN_OR_RETURN(auto file, create_memfd("ramet-plan", 0));
   RAMET_RETURN_IF_ERROR(sys::write_all(file.get(), bytes, "write a plan for a helper process"));
   return file;
@@ -111,7 +111,7 @@ StatusOr<std::unique_ptr<ForkedMachine>> HelperMachine::fork(const HelperHost& h
 Status HelperMachine::begin(HelperFork what) {
   RAMET_ASSIGN_OR_RETURN(const UniqueFd plan, plan_file(what));
   ReadOnlyFiles disks;
-  for (const int fd : files_of(*what.disks)) {
+  for (const int fd : files_of(*what.disks, what.memory)) {
     RAMET_RETURN_IF_ERROR(disks.add(fd));
   }
   std::span<const int> left(disks.numbers);
@@ -121,14 +121,15 @@ Status HelperMachine::begin(HelperFork what) {
     left = left.subspan(part.size());
   }
   ReadOnlyFiles memory;
-  RAMET_RETURN_IF_ERROR(memory.add(what.memory));
+  RAMET_RETURN_IF_ERROR(memory.add(what.memory.fd));
   std::vector<int> files = {memory.numbers[0], plan.get()};
   UniqueFd overlay;
   if (what.disks->scratch != nullptr) {
     RAMET_ASSIGN_OR_RETURN(overlay, host_.make_overlay_file(what.disks->scratch->size_bytes()));
     files.push_back(overlay.get());
   }
-  RAMET_RETURN_IF_ERROR(bound(what, disks.numbers, overlay.get()));
+  const size_t of_disks = files_of(*what.disks, {}).size();
+  RAMET_RETURN_IF_ERROR(bound(what, std::span(disks.numbers).first(of_disks), overlay.get()));
   link_ = std::make_shared<HelperLink>(HelperLink::Parts{.process = process_,
                                                          .streams = streams_,
                                                          .calls = host_.calls,
@@ -217,6 +218,10 @@ InstanceMetrics HelperMachine::metrics() {
     return *asked;
   }
   return metrics;
+}
+
+StatusOr<MemoryUse> HelperMachine::memory_use() {
+  return process_->ask_memory(monotonic_ns() + kMetricsWithin);
 }
 
 }  // namespace ramet::helper

@@ -38,7 +38,7 @@ struct HelperHost {
 // What it is a fork of.
 struct HelperFork {
   const InstanceState* state = nullptr;
-  int memory = -1;
+  MemoryView memory = {};
   const Disks* disks = nullptr;
   GenerationId generation = {};
   std::function<void(std::string_view)> console = {};
@@ -56,8 +56,21 @@ class HelperMachine final : public ForkedMachine {
   Status pause() override;
   void abandon() override;
   void stop() override;
+  std::unique_ptr<Machine> take_machine() override { return nullptr; }
   void on_end(std::function<void(const Status&)> function) override;
   InstanceMetrics metrics() override;
+  StatusOr<MemoryUse> memory_use() override;
+  StatusOr<InstanceSnapshot> snapshot() override {
+    return absl::UnimplementedError("a snapshot of a machine in another process");
+  }
+  bool can_snapshot() const override { return false; }
+  StatusOr<WorkingSet> touched() override {
+    return absl::UnimplementedError("which pages a machine in another process touched");
+  }
+  StatusOr<uint64_t> changed(const MemoryImage& /*image*/,
+                             std::span<const PageRange> /*pages*/) override {
+    return absl::UnimplementedError("which pages a machine in another process changed");
+  }
 
  private:
   class Ports;

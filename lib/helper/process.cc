@@ -26,8 +26,8 @@ Status gone() { return absl::UnavailableError("the helper process has ended"); }
 
 constexpr uint64_t kSecondNs = 1'000 * kMillisecond;
 constexpr uint64_t kPage = 4096;
-// RLIMIT_CPU counts whole ticks, a process's usage is told exactly: 6 % less was seen on an
-// emulated processor, where ticks are long.
+// RLIMIT_CPU counts whole ticks, a process's usage is told exactly: on an emulated processor 6 %
+// less was measured.
 constexpr uint64_t kCpuSlackShare = 4;
 
 Status refused_call() {
@@ -148,12 +148,24 @@ Status HelperProcess::request(const Request& request, uint64_t deadline_ns,
                          : absl::DataLossError("the helper process answered something else");
 }
 
-StatusOr<InstanceMetrics> HelperProcess::ask_metrics(uint64_t deadline_ns) {
-  RAMET_ASSIGN_OR_RETURN(const Reply reply, converse(AskMetrics{}, deadline_ns, {}));
-  if (const auto* metrics = std::get_if<InstanceMetrics>(&reply)) {
-    return *metrics;
+template <typename Answer>
+StatusOr<Answer> HelperProcess::ask(const Request& request, uint64_t deadline_ns) {
+  RAMET_ASSIGN_OR_RETURN(const Reply reply, converse(request, deadline_ns, {}));
+  if (const auto* answer = std::get_if<Answer>(&reply)) {
+    return *answer;
   }
-  return absl::DataLossError("the helper process answered something else");
+  const auto* done = std::get_if<Done>(&reply);
+  return done != nullptr && !done->status.ok()
+             ? done->status
+             : absl::DataLossError("the helper process answered something else");
+}
+
+StatusOr<InstanceMetrics> HelperProcess::ask_metrics(uint64_t deadline_ns) {
+  return ask<InstanceMetrics>(AskMetrics{}, deadline_ns);
+}
+
+StatusOr<MemoryUse> HelperProcess::ask_memory(uint64_t deadline_ns) {
+  return ask<MemoryUse>(AskMemory{}, deadline_ns);
 }
 
 bool HelperProcess::alive() const {

@@ -49,6 +49,7 @@ class HelperProcess {
   // DeadlineExceeded, DataLoss where it answers nonsense.
   Status request(const Request& request, uint64_t deadline_ns, std::span<const int> files = {});
   StatusOr<InstanceMetrics> ask_metrics(uint64_t deadline_ns);
+  StatusOr<MemoryUse> ask_memory(uint64_t deadline_ns);
 
   bool alive() const;
   // Never blocks.
@@ -66,6 +67,9 @@ class HelperProcess {
   // The reply with this number; older ones were given up waiting for.
   StatusOr<Reply> receive(Sequence number, uint64_t deadline_ns);
   Status describe(const jail::ProcessEnd& end) const;
+  // The answer to a question: of its own type, or why there is none.
+  template <typename Answer>
+  StatusOr<Answer> ask(const Request& request, uint64_t deadline_ns);
   StatusOr<Reply> converse(const Request& request, uint64_t deadline_ns,
                            std::span<const int> files);
 

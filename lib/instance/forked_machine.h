@@ -10,10 +10,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 
 #include "lib/agent/stream.h"
 #include "lib/instance/instance.h"
 #include "vmm/base/status.h"
+#include "vmm/memory/memory_image.h"
+#include "vmm/memory/working_set.h"
 
 namespace ramet {
 
@@ -46,12 +49,27 @@ class ForkedMachine {
   // Ends it and returns when nothing of it runs.
   virtual void stop() = 0;
 
+  // Stops it, takes its devices down, and gives what Machine::rewind() makes a shell of: nothing
+  // else is called afterwards. Null, and nothing done, where the machine is another process's.
+  virtual std::unique_ptr<Machine> take_machine() = 0;
+
   // `function` is called once when the machine ended by itself, with a status that says why; at
   // once when it already has. It must not wait for the machine.
   virtual void on_end(std::function<void(const Status&)> function) = 0;
 
   // The last that is known; never blocks for longer than a moment.
   virtual InstanceMetrics metrics() = 0;
+  // What of guest memory it holds now.
+  virtual StatusOr<MemoryUse> memory_use() = 0;
+  // As Instance::snapshot(); one at a time with resume() and pause(). Unimplemented for a machine
+  // of another process.
+  virtual StatusOr<InstanceSnapshot> snapshot() = 0;
+  virtual bool can_snapshot() const = 0;
+  // Which pages of it were written and read. Unimplemented for a machine of another process.
+  virtual StatusOr<WorkingSet> touched() = 0;
+  // How many of these pages no longer read as the image's. Unimplemented as above.
+  virtual StatusOr<uint64_t> changed(const MemoryImage& image,
+                                     std::span<const PageRange> pages) = 0;
 };
 
 }  // namespace ramet

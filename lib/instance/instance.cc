@@ -63,26 +63,38 @@ StatusOr<std::unique_ptr<Instance>> Instance::create(const InstanceHost& host,
 }
 
 StatusOr<std::unique_ptr<Instance>> Instance::restore(const InstanceHost& host,
-                                                      std::unique_ptr<GuestMemory> memory,
+                                                      std::unique_ptr<Machine> machine,
                                                       const InstanceState& state,
                                                       InstanceOptions options) {
-  RAMET_ASSIGN_OR_RETURN(auto machine,
-                         Machine::restore(host.machine, std::move(memory), state.machine));
   std::unique_ptr<Instance> self(new Instance(host, std::move(machine), std::move(options)));
   RAMET_RETURN_IF_ERROR(self->add_bus_devices(&state.serial));
   RAMET_RETURN_IF_ERROR(self->add_disks(&state));
   RAMET_RETURN_IF_ERROR(self->add_vsock(&state));
   RAMET_RETURN_IF_ERROR(self->fill_empty_slots());
   self->devices_quiet_ = true;
+  RAMET_RETURN_IF_ERROR(self->machine_->restore_time(state.machine));
   RAMET_RETURN_IF_ERROR(self->begin_limits());
   return self;
 }
 
 Instance::~Instance() {
-  if (watch_id_ != 0) {
-    host_.watch->remove(watch_id_);
+  end_limits();
+  if (machine_ != nullptr) {
+    machine_->stop();
+    machine_->forget_listeners();
   }
-  machine_->stop();
+}
+
+std::unique_ptr<Machine> Instance::take_machine(std::unique_ptr<Instance> instance) {
+  instance->end_limits();
+  // A machine that has ended does not run either.
+  instance->machine_->pause().IgnoreError();
+  instance->machine_->forget_listeners();
+  // Before the machine goes: a request that a worker is at may still want it.
+  for (auto& slot : instance->slots_) {
+    slot.reset();
+  }
+  return std::move(instance->machine_);
 }
 
 Status Instance::begin_limits() {
@@ -95,6 +107,13 @@ Status Instance::begin_limits() {
   }
   RAMET_ASSIGN_OR_RETURN(watch_id_, host_.watch->add(this, limits_, machine_->vcpus()));
   return Status();
+}
+
+void Instance::end_limits() {
+  if (watch_id_ != 0) {
+    host_.watch->remove(watch_id_);
+    watch_id_ = 0;
+  }
 }
 
 Status Instance::add_bus_devices(const SerialState* serial) {
@@ -218,6 +237,7 @@ Status Instance::resume() {
 StatusOr<InstanceState> Instance::save() {
   RAMET_RETURN_IF_ERROR(machine_->pause());
   InstanceState state;
+  devices_quiet_ = true;
   for (uint32_t slot = 0; slot < slots_.size(); ++slot) {
     if (slots_[slot] == nullptr) {
       continue;
@@ -225,11 +245,35 @@ StatusOr<InstanceState> Instance::save() {
     slots_[slot]->quiesce();
     RAMET_ASSIGN_OR_RETURN(state.slots[slot], slots_[slot]->save());
   }
-  devices_quiet_ = true;
   state.serial = serial_->save();
   // The vCPUs and the IOAPIC last: draining the devices may have raised interrupts.
   RAMET_ASSIGN_OR_RETURN(state.machine, machine_->save());
   return state;
+}
+
+Status Instance::take(const Pagemap& pagemap, InstanceSnapshot* snapshot) {
+  RAMET_ASSIGN_OR_RETURN(snapshot->state, save());
+  RAMET_ASSIGN_OR_RETURN(snapshot->scratch, freeze_scratch());
+  return snapshot->pages.take(pagemap, machine_->memory());
+}
+
+StatusOr<InstanceSnapshot> Instance::snapshot() {
+  RAMET_ASSIGN_OR_RETURN(const Pagemap* pagemap, this->pagemap());
+  InstanceSnapshot snapshot;
+  // What costs time is had ahead of the pause: the room for the pages. A guest that goes on writing
+  // meanwhile gets some more at the pause's expense.
+  RAMET_ASSIGN_OR_RETURN(const uint64_t expected, pagemap->private_bytes(machine_->memory()));
+  RAMET_ASSIGN_OR_RETURN(snapshot.pages, PageCapture::create(expected));
+  Status taken = machine_->pause();
+  const uint64_t paused_ns = monotonic_ns();
+  if (taken.ok()) {
+    taken = take(*pagemap, &snapshot);
+  }
+  const Status resumed = resume();
+  snapshot.pause_ns = monotonic_ns() - paused_ns;
+  RAMET_RETURN_IF_ERROR(taken);
+  RAMET_RETURN_IF_ERROR(resumed);
+  return snapshot;
 }
 
 StatusOr<std::shared_ptr<const block::LayerStack>> Instance::freeze_scratch() {
@@ -287,6 +331,23 @@ InstanceMetrics Instance::metrics() const {
   }
   metrics.private_disk_bytes = scratch_ == nullptr ? 0 : scratch_->overlay_bytes();
   return metrics;
+}
+
+StatusOr<const Pagemap*> Instance::pagemap() const {
+  if (host_.watch == nullptr) {
+    return absl::FailedPreconditionError("what a machine holds of memory, and nobody to look");
+  }
+  return host_.watch->pagemap();
+}
+
+StatusOr<MemoryUse> Instance::memory_use() const {
+  RAMET_ASSIGN_OR_RETURN(const Pagemap* pagemap, this->pagemap());
+  return pagemap->use(machine_->memory());
+}
+
+StatusOr<WorkingSet> Instance::touched() const {
+  RAMET_ASSIGN_OR_RETURN(const Pagemap* pagemap, this->pagemap());
+  return pagemap->touched(machine_->memory());
 }
 
 }  // namespace ramet

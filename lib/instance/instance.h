@@ -1,8 +1,8 @@
 // Instance: a machine with all its devices. The only code that knows every device.
 //
 // Thread rule: create or restore, then from any thread: machine(), vsock(), metrics(), on_end().
-// resume(), save() and announce_generation() one at a time. Invariant: destruction stops the vCPUs
-// before any device goes.
+// resume(), save(), snapshot() and announce_generation() one at a time. Invariant: destruction
+// stops the vCPUs before any device goes.
 #ifndef RAMET_LIB_INSTANCE_INSTANCE_H_
 #define RAMET_LIB_INSTANCE_INSTANCE_H_
 
@@ -29,6 +29,7 @@
 #include "vmm/base/log_sink.h"
 #include "vmm/io/worker_pool.h"
 #include "vmm/machine/machine.h"
+#include "vmm/memory/page_capture.h"
 
 namespace ramet {
 
@@ -72,18 +73,31 @@ struct InstanceMetrics {
   friend bool operator==(const InstanceMetrics&, const InstanceMetrics&) = default;
 };
 
+// A running instance as it was at one moment.
+struct InstanceSnapshot {
+  InstanceState state = {};
+  std::shared_ptr<const block::LayerStack> scratch = {};  // null without a scratch disk
+  PageCapture pages = {};
+  uint64_t pause_ns = 0;  // from the last vCPU's stop to the first one's start
+};
+
 class Instance : private WatchedMachine {
  public:
   // A fresh machine, paused, its memory as given.
   static StatusOr<std::unique_ptr<Instance>> create(const InstanceHost& host,
                                                     std::unique_ptr<GuestMemory> memory,
                                                     uint32_t vcpus, InstanceOptions options);
-  // A machine in a saved state, paused; nothing of it acts before resume().
+  // A machine in a saved state, paused; nothing of it acts before resume(). `machine` is that of
+  // the same state (Machine::restore()), whose clocks this sets.
   static StatusOr<std::unique_ptr<Instance>> restore(const InstanceHost& host,
-                                                     std::unique_ptr<GuestMemory> memory,
+                                                     std::unique_ptr<Machine> machine,
                                                      const InstanceState& state,
                                                      InstanceOptions options);
   ~Instance() override;
+
+  // Stops it where it is, takes its devices down, and gives what Machine::rewind() makes a shell
+  // of.
+  static std::unique_ptr<Machine> take_machine(std::unique_ptr<Instance> instance);
 
   Machine& machine() { return *machine_; }
   VsockHost vsock() const { return vsock_->host(); }
@@ -96,6 +110,11 @@ class Instance : private WatchedMachine {
   // After save(): what the guest wrote to its scratch disk becomes a layer of a new stack; null
   // without such a disk.
   StatusOr<std::shared_ptr<const block::LayerStack>> freeze_scratch();
+  // While it runs: pauses it, takes all of the above and the pages that are its own, and sets it
+  // going again: the conversations with its guest live on in it, and are not in the snapshot. Where
+  // that fails it goes on all the same, unless it has ended. FailedPrecondition without
+  // InstanceHost::watch.
+  StatusOr<InstanceSnapshot> snapshot();
   // Writes a VM generation id: before the first boot, and as a change with its event in a restored
   // machine.
   Status write_generation(const GenerationId& id) { return generation_.write(id); }
@@ -106,6 +125,10 @@ class Instance : private WatchedMachine {
   void on_end(std::function<void(const Status&)> function);
 
   InstanceMetrics metrics() const;
+  // Of guest memory, while it runs or not. FailedPrecondition without InstanceHost::watch.
+  StatusOr<MemoryUse> memory_use() const;
+  // Pages of it that were written and read, as Pagemap::touched() has them. The same error.
+  StatusOr<WorkingSet> touched() const;
 
  private:
   Instance(const InstanceHost& host, std::unique_ptr<Machine> machine, InstanceOptions options);
@@ -118,7 +141,11 @@ class Instance : private WatchedMachine {
                        const InstanceState* state);
   Status fill_empty_slots();
   Status describe_end(const MachineEnd& end) const;
+  // Between pause and resume().
+  Status take(const Pagemap& pagemap, InstanceSnapshot* snapshot);
   Status begin_limits();
+  void end_limits();
+  StatusOr<const Pagemap*> pagemap() const;
   // How long the next request waits after one of so many bytes; with a disk's lock held.
   uint64_t pace_disk(uint64_t bytes);
   // With the disk's lock held.
@@ -134,8 +161,8 @@ class Instance : private WatchedMachine {
   std::shared_ptr<jail::Tenant> tenant() override { return machine_->tenant(); }
 
   const InstanceHost host_;
-  const std::unique_ptr<Machine>
-      machine_;  // before the devices: they use its memory and interrupt lines
+  // Before the devices: they use its memory and interrupt lines.
+  std::unique_ptr<Machine> machine_;
   const Disks disks_;
   const InstanceLimits limits_;
   DiskPace disk_pace_;

@@ -49,6 +49,12 @@ Status LimitWatch::open_pagemap() {
   return open_pagemap_locked();
 }
 
+StatusOr<const Pagemap*> LimitWatch::pagemap() {
+  const std::lock_guard lock(mutex_);
+  RAMET_RETURN_IF_ERROR(open_pagemap_locked());
+  return pagemap_.get();
+}
+
 Status LimitWatch::start() {
   const std::lock_guard lock(mutex_);
   return threads_.empty() ? start_thread() : Status();

@@ -53,6 +53,8 @@ class LimitWatch {
 
   // What add() does at need, for a process that later can neither open files nor make threads.
   Status open_pagemap();
+  // The same, and what was opened: it lives as long as the watch.
+  StatusOr<const Pagemap*> pagemap();
   Status start();
 
   // `machine` is looked at from now on until remove(). Fails where its figures cannot be had, or

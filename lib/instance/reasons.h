@@ -36,6 +36,7 @@ inline constexpr std::string_view kGuestHung = "guest_hung";
 inline constexpr std::string_view kGuestMisbehaved = "guest_misbehaved";
 inline constexpr std::string_view kProcessesAlive = "processes_alive";
 inline constexpr std::string_view kKilled = "killed";
+inline constexpr std::string_view kReset = "reset";
 inline constexpr std::string_view kReseedFailed = "reseed_failed";
 inline constexpr std::string_view kCallRefused = "call_refused";
 inline constexpr std::string_view kConfinementRefused = "confinement_refused";

@@ -8,6 +8,7 @@
 #include "lib/store/file_io.h"
 #include "lib/store/memory_file.h"
 #include "lib/store/scratch_file.h"
+#include "lib/store/working_set_section.h"
 
 namespace ramet {
 namespace {
@@ -19,6 +20,9 @@ Status write_files(const TemplateData& data, const std::string& directory) {
   if (data.disks.scratch != nullptr) {
     RAMET_ASSIGN_OR_RETURN(Section scratch, save_scratch(*data.disks.scratch, directory));
     sections.push_back(std::move(scratch));
+  }
+  if (!data.working_set.empty()) {
+    sections.push_back(to_section(data.working_set));
   }
   const std::vector<std::byte> state = encode_sections(sections);
   RAMET_RETURN_IF_ERROR(write_member(directory, kStateName, state));
@@ -58,8 +62,8 @@ Status check_regions(const InstanceState& state, const MemoryImage& memory) {
 Status check_known(std::span<const Section> sections) {
   for (const Section& section : sections) {
     const std::string& name = section.name;
-    const bool known =
-        is_instance_section(name) || name == kMemorySection || name == kScratchSection;
+    const bool known = is_instance_section(name) || name == kMemorySection ||
+                       name == kScratchSection || name == kWorkingSetSection;
     if (!known && section.mandatory) {
       return absl::FailedPreconditionError(absl::StrFormat(
           "%s: section %s is unknown to this library; use the one that saved the template",
@@ -96,6 +100,8 @@ StatusOr<std::shared_ptr<const TemplateData>> load_files(const LoadSpec& spec) {
   RAMET_RETURN_IF_ERROR(check_regions(data->state, *data->memory));
   RAMET_ASSIGN_OR_RETURN(data->disks.scratch,
                          load_scratch(sections, spec.directory, spec.scratch_directory));
+  RAMET_ASSIGN_OR_RETURN(data->working_set,
+                         working_set_from(sections, data->memory->size() / kPageSize));
   RAMET_RETURN_IF_ERROR(check_against_manifest(manifest, *data));
   RAMET_ASSIGN_OR_RETURN(const RootDisk root, reopen_root_disk(manifest.root, spec.rootfs));
   data->disks.root = root.file;

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,9 @@
 #include "tests/guests/vsock_driver.h"
 
 namespace ramet::testing {
+
+// How many commands an agent that serves has had.
+inline constexpr uint64_t kServed = kRounds + 0x200;
 
 // What an agent's instructions are made of.
 class AgentScript {
@@ -43,10 +47,21 @@ class AgentScript {
   void reseed_well(int acks = 1);
   // The request of an exec, up to its arrival.
   void take_exec();
+  // Serves for ever, whatever comes and in whatever order, as the product's agent does: takes
+  // reseeds, holds and thaws, and answers the n-th command with exit status n & 0x7f after `work`,
+  // which finds n at kServed.
+  void serve(const std::function<void()>& work);
   void stop() { guest_.stop(); }
   GuestBuilder& guest() { return guest_; }
 
  private:
+  // A packet to be sent any number of times.
+  uint16_t keep(vsock::Op op, std::span<const std::byte> payload = {});
+  void send_kept(uint16_t packet);
+  // The packet that is at rsi, and has come from a peer that was noted.
+  struct Answers;
+  void answer(const Answers& answers, const std::function<void()>& work, std::vector<size_t>* done);
+  void take_packet();
   uint16_t add_packet(const vsock::PacketHeader& header, std::span<const std::byte> payload);
   void give(uint16_t packet);
 

@@ -35,6 +35,17 @@ AgentScript::AgentScript(GuestBuilder* guest) : guest_(*guest) {
   guest_.cpu().bytes({0x4d, 0x31, 0xe4});  // xor r12, r12: receive buffers seen
 }
 
+// The address of the next packet, which is there, in rsi.
+void AgentScript::take_packet() {
+  Assembler& code = guest_.cpu();
+  code.bytes({0x48, 0xbe});  // mov rsi, imm64
+  code.immediate(kReceiveBuffers, 8);
+  // mov eax, r12d; and eax, size - 1; shl rax, 12; add rsi, rax; inc r12
+  code.bytes({0x44, 0x89, 0xe0, 0x25});
+  code.immediate(kVsockRx.size - 1, 4);
+  code.bytes({0x48, 0xc1, 0xe0, 0x0c, 0x48, 0x01, 0xc6, 0x49, 0xff, 0xc4});
+}
+
 // The packet's address stays in rsi.
 void AgentScript::wait_packet(Op op) {
   Assembler& code = guest_.cpu();
@@ -42,12 +53,7 @@ void AgentScript::wait_packet(Op op) {
   code.load(kVsockRx.used_index(), 2);
   code.bytes({0x66, 0x44, 0x39, 0xe0});  // cmp ax, r12w
   code.jump_back({0x0f, 0x84}, again);
-  code.bytes({0x48, 0xbe});  // mov rsi, imm64
-  code.immediate(kReceiveBuffers, 8);
-  // mov eax, r12d; and eax, size - 1; shl rax, 12; add rsi, rax; inc r12
-  code.bytes({0x44, 0x89, 0xe0, 0x25});
-  code.immediate(kVsockRx.size - 1, 4);
-  code.bytes({0x48, 0xc1, 0xe0, 0x0c, 0x48, 0x01, 0xc6, 0x49, 0xff, 0xc4});
+  take_packet();
   code.bytes({0x66, 0x81, 0x7e, static_cast<uint8_t>(kOperationOffset)});  // cmp [rsi + 30], imm16
   code.immediate(static_cast<uint16_t>(op), 2);
   code.jump_back({0x0f, 0x85}, again);
@@ -147,6 +153,124 @@ void AgentScript::reseed_well(int acks) {
   for (int i = 0; i < acks; ++i) {
     say(bytes);
   }
+}
+
+uint16_t AgentScript::keep(Op op, std::span<const std::byte> payload) {
+  vsock::PacketHeader header = from_agent(op);
+  header.len = static_cast<uint32_t>(payload.size());
+  return add_packet(header, payload);
+}
+
+void AgentScript::send_kept(uint16_t packet) {
+  Assembler& code = guest_.cpu();
+  // The next entry of the available ring names it.
+  code.load(kVsockTx.avail_index(), 2);
+  code.bytes({0x25});  // and eax, imm32
+  code.immediate(kVsockTx.size - 1, 4);
+  code.bytes({0x48, 0xbf});  // mov rdi, imm64
+  code.immediate(kVsockTx.avail() + virtio::kRingEntries, 8);
+  code.bytes({0x66, 0xc7, 0x04, 0x47});  // mov word [rdi + 2 * rax], imm16
+  code.immediate(packet, 2);
+  give(packet);
+}
+
+struct AgentScript::Answers {
+  uint16_t response = 0;
+  uint16_t hello = 0;
+  uint16_t ack = 0;
+  uint16_t exit = 0;
+  uint16_t held = 0;
+  uint16_t thawed = 0;
+};
+
+void AgentScript::answer(const Answers& answers, const std::function<void()>& work,
+                         std::vector<size_t>* done) {
+  Assembler& code = guest_.cpu();
+  const auto hello = static_cast<uint32_t>(frame(wire::Hello{}).size());
+  // Behind our Hello where the message is the first, else at the beginning.
+  const auto when = [&](wire::MessageType type, uint32_t before,
+                        const std::function<void()>& then) {
+    code.bytes({0x80, 0xbe});  // cmp byte [rsi + disp32], imm8
+    code.immediate(vsock::kHeaderBytes + before + 4, 4);
+    code.immediate(static_cast<uint8_t>(type), 1);
+    const size_t other = code.jump_ahead({0x0f, 0x85});
+    then();
+    done->push_back(code.jump_ahead({0xe9}));
+    code.land(other);
+  };
+  const auto payload = [](uint16_t packet) {
+    return packet_address(packet) + vsock::kHeaderBytes + wire::kHeaderBytes;
+  };
+  // First: behind a message as short as this a buffer holds what it held before.
+  when(wire::MessageType::kThaw, 0, [&] { send_kept(answers.thawed); });
+  when(wire::MessageType::kReseed, hello, [&] {
+    const uint32_t generation =
+        vsock::kHeaderBytes + hello + wire::kHeaderBytes + wire::kEntropyBytes;
+    for (uint32_t half = 0; half < 2; ++half) {
+      code.bytes({0x48, 0x8b, 0x86});  // mov rax, [rsi + disp32]
+      code.immediate(generation + 8 * half, 4);
+      code.store_rax(payload(answers.ack) + uint64_t{8} * half, 8);
+    }
+    send_kept(answers.ack);
+  });
+  when(wire::MessageType::kSuspend, hello, [&] { send_kept(answers.held); });
+  when(wire::MessageType::kExecRequest, hello, [&] {
+    code.add64(kServed, 1);
+    work();
+    code.load(kServed, 8);
+    code.bytes({0x25});  // and eax, imm32
+    code.immediate(0x7f, 4);
+    code.store_rax(payload(answers.exit) + 1, 1);  // behind the kind
+    send_kept(answers.exit);
+  });
+}
+
+void AgentScript::serve(const std::function<void()>& work) {
+  Assembler& code = guest_.cpu();
+  const Answers answers = {
+      .response = keep(Op::kResponse),
+      .hello = keep(Op::kRw, frame(wire::Hello{wire::kProtocolVersion, "serving", "hand-made"})),
+      .ack = keep(Op::kRw, frame(wire::ReseedAck{})),
+      .exit = keep(Op::kRw, frame(wire::Exit{})),
+      .held = keep(Op::kRw, frame(wire::FreezeReply{})),
+      .thawed = keep(Op::kRw, frame(wire::Thawed{}))};
+  std::vector<size_t> done;  // with a packet: what answers it uses rsi
+  const auto when_packet = [&](Op op, const std::function<void()>& then) {
+    code.bytes(
+        {0x66, 0x81, 0x7e, static_cast<uint8_t>(kOperationOffset)});  // cmp [rsi + 30], imm16
+    code.immediate(static_cast<uint16_t>(op), 2);
+    const size_t other = code.jump_ahead({0x0f, 0x85});
+    then();
+    done.push_back(code.jump_ahead({0xe9}));
+    code.land(other);
+  };
+  const size_t again = code.here();
+  // An event that the device gave: its buffer goes back.
+  code.load(kVsockEvents.avail_index(), 2);
+  code.bytes({0x48, 0x89, 0xc1});  // mov rcx, rax
+  code.load(kVsockEvents.used_index(), 2);
+  code.bytes({0x66, 0x39, 0xc8});  // cmp ax, cx
+  const size_t no_event = code.jump_ahead({0x0f, 0x85});
+  guest_.submit(kVsockEvents);
+  code.land(no_event);
+  code.load(kVsockRx.used_index(), 2);
+  code.bytes({0x66, 0x44, 0x39, 0xe0});  // cmp ax, r12w
+  code.jump_back({0x0f, 0x84}, again);
+  take_packet();
+  when_packet(Op::kRequest, [&] {
+    note_peer();
+    send_kept(answers.response);
+    send_kept(answers.hello);
+  });
+  when_packet(Op::kRw, [&] {
+    note_peer();
+    answer(answers, work, &done);
+  });
+  for (const size_t jump : done) {
+    code.land(jump);
+  }
+  refill(guest_, kVsockRx);
+  code.jump_back({0xe9}, again);
 }
 
 void AgentScript::take_exec() {

@@ -72,6 +72,19 @@ void Assembler::jump_back(std::initializer_list<uint8_t> opcode, size_t target) 
   immediate(static_cast<uint64_t>(distance), 4);
 }
 
+size_t Assembler::jump_ahead(std::initializer_list<uint8_t> opcode) {
+  bytes(opcode);
+  immediate(0, 4);
+  return here();
+}
+
+void Assembler::land(size_t jump) {
+  const auto distance = static_cast<uint32_t>(here() - jump);
+  for (unsigned i = 0; i < 4; ++i) {
+    code_.at(jump - 4 + i) = static_cast<uint8_t>(distance >> (8 * i));
+  }
+}
+
 void Assembler::wait_value(uint64_t address, uint32_t value) {
   address_in_rdi(address);
   const size_t again = here();

@@ -3,8 +3,8 @@
 //
 // Thread rule: one thread.
 // Invariant: uses rax, rcx, rdx, rsi, rdi as scratch; rbx is the state of random(); r12 belongs to
-// the program; r13 to r15 count loops, so that at most three nest. Every branch goes to a place
-// that is known when it is written. What cannot fail in a sound guest throws.
+// the program; r13 to r15 count loops, so that at most three nest. What
+// cannot fail in a sound guest throws.
 #ifndef RAMET_TESTS_GUESTS_ASSEMBLER_H_
 #define RAMET_TESTS_GUESTS_ASSEMBLER_H_
 
@@ -67,6 +67,10 @@ class Assembler {
   size_t here() const { return code_.size(); }
   // A near jump back to `target`, of this kind: {0xe9} always, {0x0f, 0x85} if not equal...
   void jump_back(std::initializer_list<uint8_t> opcode, size_t target);
+
+  // The same ahead, to where land() is called with what this returned.
+  size_t jump_ahead(std::initializer_list<uint8_t> opcode);
+  void land(size_t jump);
 
   std::span<const uint8_t> code() const { return code_; }
 

@@ -6,6 +6,7 @@
 #include "lib/core/engine.h"
 #include "lib/core/sandbox_machine.h"
 #include "lib/core/template_data.h"
+#include "lib/fork/branch.h"
 #include "lib/fork/fork.h"
 #include "lib/store/template_store.h"
 #include "tests/guests/agent.h"
@@ -24,11 +25,11 @@ constexpr Ring kDisk = {kScratchSlot, 0, 128};
 constexpr uint64_t kRequest = kFreeMemory;
 constexpr uint64_t kEvent = kFreeMemory + 0x200;
 
-uint64_t patience() { return (in_nested_machine() ? 20 : 4) * kSecond; }
+uint64_t patience() { return obedience_ns(); }
 
-// Writes a block to its disk, sleeps until it is a fork, is reseeded, and answers one command after
-// another write.
-void behave(GuestBuilder& guest) {
+// Writes a block to its disk, sleeps until it is a fork, is reseeded, and answers each command
+// after another write.
+void behave(GuestBuilder& guest, int commands) {
   AgentScript agent(&guest);
   guest.put_object(kRequest, block::RequestHeader{.type = block::kTypeOut});
   guest.descriptor(kDisk, 0, {kRequest, 16, virtio::kDescNext, 1});
@@ -49,10 +50,41 @@ void behave(GuestBuilder& guest) {
   guest.wait_used(kVsockEvents);
   guest.submit(kVsockEvents);
   agent.reseed_well();
-  agent.take_exec();
-  store();
-  agent.say(wire::Exit{});
+  for (int i = 0; i < commands; ++i) {
+    agent.take_exec();
+    store();
+    agent.say(wire::Exit{});
+  }
   agent.stop();
+}
+
+// As behave(), but for ever, and with the number of each command in what it writes.
+void serve(GuestBuilder& guest, uint32_t vcpus) {
+  AgentScript agent(&guest);
+  guest.put_object(kRequest, block::RequestHeader{.type = block::kTypeOut});
+  guest.descriptor(kDisk, 0, {kRequest, 16, virtio::kDescNext, 1});
+  guest.descriptor(kDisk, 1, {kRequest + 0x1000, 4096, virtio::kDescNext, 2});
+  guest.descriptor(kDisk, 2, {kRequest + 0x100, 1, virtio::kDescWrite, 0});
+  guest.all_available(kDisk, 1);
+  guest.descriptor(kVsockEvents, 0, {kEvent, 4, virtio::kDescWrite, 0});
+  guest.all_available(kVsockEvents, 1);
+  guest.bring_up({kDisk});
+  guest.submit(kVsockEvents);
+  guest.round();
+  agent.serve([&] {
+    Assembler& code = guest.cpu();
+    code.load(kServed, 8);
+    code.store_rax(kRequest + 0x1000, 8);
+    code.bytes({0x48, 0x89, 0xc1, 0x83, 0xe0, 0x3f});  // mov rcx, rax; and eax, 63
+    code.bytes({0x48, 0xc1, 0xe0, 0x0c, 0x48, 0xbf});  // shl rax, 12; mov rdi, imm64
+    code.immediate(kServingPages, 8);
+    code.bytes({0x48, 0x01, 0xc7, 0x48, 0x89, 0x0f});  // add rdi, rax; mov [rdi], rcx
+    guest.submit(kDisk);
+    guest.wait_used(kDisk);
+  });
+  for (uint32_t cpu = 1; cpu < vcpus; ++cpu) {
+    guest.cpu(cpu).forever([&] { guest.round(cpu); });
+  }
 }
 
 struct Life {
@@ -63,14 +95,17 @@ struct Life {
   TemplateData data;
 };
 
-Status make(Life* life) {
+Status make_engine(Life* life) {
   EngineConfig config;
   config.scratch_directory = temp_root();
   config.idle_threads = 0;
+  config.ready_shells = 0;
   config.ready_helpers = 0;
   RAMET_ASSIGN_OR_RETURN(life->engine, Engine::create(std::move(config)));
-  GuestBuilder guest;
-  behave(guest);
+  return Status();
+}
+
+Status make(Life* life, const GuestBuilder& guest, uint32_t vcpus = 1) {
   RAMET_ASSIGN_OR_RETURN(life->memory, create_memfd("hostile-guest", kHostileMemoryBytes));
   RAMET_ASSIGN_OR_RETURN(auto memory,
                          GuestMemory::create(life->memory.get(), small_regions(kHostileMemoryBytes),
@@ -78,7 +113,7 @@ Status make(Life* life) {
   Disks disks;
   RAMET_ASSIGN_OR_RETURN(disks.scratch, block::LayerStack::create(nullptr, kScratchBytes));
   RAMET_ASSIGN_OR_RETURN(life->instance,
-                         Instance::create(life->engine->instance_host(), std::move(memory), 1,
+                         Instance::create(life->engine->instance_host(), std::move(memory), vcpus,
                                           {.disks = std::move(disks), .console = {}}));
   return guest.place(&life->instance->machine());
 }
@@ -101,39 +136,121 @@ Status run(Life* life) {
   return absl::DeadlineExceededError("the guest did not do its first round");
 }
 
-Status save(Life* life, const std::string& directory) {
+Status freeze(Life* life) {
   life->data = {};
   RAMET_ASSIGN_OR_RETURN(life->data.state, life->instance->save());
   RAMET_ASSIGN_OR_RETURN(life->data.disks.scratch, life->instance->freeze_scratch());
   life->instance.reset();
   RAMET_ASSIGN_OR_RETURN(life->data.memory,
                          MemoryImage::freeze(std::move(life->memory), kHostileMemoryBytes));
-  return save_template(life->data, directory);
+  return Status();
+}
+
+Status branch_and_exec(Life* life, SandboxMachine* box, const TemplateData& from) {
+  RAMET_ASSIGN_OR_RETURN(const auto branch, branch_sandbox(box, from, monotonic_ns() + patience()));
+  RAMET_ASSIGN_OR_RETURN(auto child, fork_obedient(life->engine, *branch));
+  RAMET_RETURN_IF_ERROR(command(child.get()));
+  RAMET_RETURN_IF_ERROR(command(box));
+  child->kill();
+  return child->life().wait_gone(monotonic_ns() + patience());
 }
 
 Status fork_and_exec(Life* life, const std::string& directory) {
   RAMET_ASSIGN_OR_RETURN(const auto loaded,
                          load_template({.directory = directory, .scratch_directory = temp_root()}));
   RAMET_ASSIGN_OR_RETURN(auto machine,
-                         fork_sandbox(life->engine, *loaded,
-                                      {.ready_deadline_ns = monotonic_ns() + patience(),
-                                       .isolation = life->isolation}));
-  ExecSpec spec;
-  spec.argv = {"true"};
-  spec.timeout_ns = patience();
-  RAMET_RETURN_IF_ERROR(machine->exec(spec).status());
+                         fork_obedient(life->engine, *loaded, {.isolation = life->isolation}));
+  RAMET_RETURN_IF_ERROR(command(machine.get()));
+  if (life->isolation == Isolation::kInProcess) {
+    RAMET_RETURN_IF_ERROR(annotate(branch_and_exec(life, machine.get(), *loaded), "branch"));
+  }
+  RAMET_RETURN_IF_ERROR(reset_sandbox(
+      machine.get(), *loaded,
+      {.ready_deadline_ns = monotonic_ns() + patience(), .isolation = life->isolation}));
+  RAMET_RETURN_IF_ERROR(command(machine.get()));
   machine->kill();
   return machine->life().wait_gone(monotonic_ns() + patience());
 }
 
 Status live_in(Life* life, const std::string& directory) {
-  RAMET_RETURN_IF_ERROR(annotate(make(life), "make"));
+  RAMET_RETURN_IF_ERROR(annotate(make_engine(life), "make an engine"));
+  GuestBuilder guest;
+  serve(guest, 1);
+  RAMET_RETURN_IF_ERROR(annotate(make(life, guest), "make"));
   RAMET_RETURN_IF_ERROR(annotate(run(life), "run"));
-  RAMET_RETURN_IF_ERROR(annotate(save(life, directory), "save"));
+  RAMET_RETURN_IF_ERROR(annotate(freeze(life), "freeze"));
+  RAMET_RETURN_IF_ERROR(annotate(save_template(life->data, directory), "save"));
   return annotate(fork_and_exec(life, directory), "fork");
 }
 
+StatusOr<std::shared_ptr<const TemplateData>> make_template(Life* life, const GuestBuilder& guest,
+                                                            uint32_t vcpus = 1) {
+  RAMET_RETURN_IF_ERROR(make(life, guest, vcpus));
+  RAMET_RETURN_IF_ERROR(run(life));
+  RAMET_RETURN_IF_ERROR(freeze(life));
+  return std::make_shared<const TemplateData>(std::move(life->data));
+}
+
 }  // namespace
+
+uint64_t obedience_ns() { return (in_nested_machine() ? 20 : 4) * kSecond; }
+
+StatusOr<std::shared_ptr<const TemplateData>> make_obedient_template(
+    const std::shared_ptr<Engine>& engine, int commands) {
+  Life life;
+  life.engine = engine;
+  GuestBuilder guest;
+  behave(guest, commands);
+  return make_template(&life, guest);
+}
+
+StatusOr<std::shared_ptr<const TemplateData>> make_serving_template(
+    const std::shared_ptr<Engine>& engine, uint32_t vcpus) {
+  Life life;
+  life.engine = engine;
+  GuestBuilder guest;
+  serve(guest, vcpus);
+  return make_template(&life, guest, vcpus);
+}
+
+StatusOr<std::shared_ptr<const TemplateData>> make_agent_template(
+    const std::shared_ptr<Engine>& engine, const std::function<void(AgentScript&)>& write) {
+  Life life;
+  life.engine = engine;
+  GuestBuilder guest;
+  AgentScript agent(&guest);
+  guest.descriptor(kVsockEvents, 0, {kEvent, 4, virtio::kDescWrite, 0});
+  guest.all_available(kVsockEvents, 1);
+  guest.submit(kVsockEvents);
+  guest.round();
+  guest.wait_used(kVsockEvents);
+  guest.submit(kVsockEvents);
+  agent.reseed_well();
+  write(agent);
+  agent.stop();
+  return make_template(&life, guest);
+}
+
+StatusOr<int> served(SandboxMachine* box) {
+  ExecSpec spec;
+  spec.argv = {"true"};
+  spec.timeout_ns = patience();
+  RAMET_ASSIGN_OR_RETURN(const ExecOutcome outcome, box->exec(spec));
+  return outcome.exit_code;
+}
+
+StatusOr<std::unique_ptr<SandboxMachine>> fork_obedient(const std::shared_ptr<Engine>& engine,
+                                                        const TemplateData& from, ForkSpec spec) {
+  spec.ready_deadline_ns = monotonic_ns() + patience();
+  return fork_sandbox(engine, from, spec);
+}
+
+Status command(SandboxMachine* box) {
+  ExecSpec spec;
+  spec.argv = {"true"};
+  spec.timeout_ns = patience();
+  return box->exec(spec).status();
+}
 
 Lived live(const std::string& folder, Isolation isolation) {
   const std::string directory = folder + "/t";

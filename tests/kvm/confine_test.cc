@@ -113,7 +113,7 @@ TEST_CASE(
   check_refused(tried);
   REQUIRE(wait_for([&] { return poisoned->state() == SandboxState::kPoisoned; }));
   CHECK(reason_of(poisoned->end_reason()) == reason::kCallRefused);
-  CHECK(poisoned->check_running("exec").code() == absl::StatusCode::kDataLoss);
+  CHECK(poisoned->running("exec").status().code() == absl::StatusCode::kDataLoss);
   CHECK(other->state() == SandboxState::kRunning);
   CHECK(engine->jail().refused() == attempts.size());
   poisoned->detach();

@@ -10,6 +10,7 @@
 
 #include "tests/kvm/need_kvm.h"
 #include "tests/support/guest_code.h"
+#include "tests/support/settle.h"
 
 using namespace ramet;
 using namespace ramet::testing;
@@ -96,7 +97,7 @@ TEST_CASE("1,000 pauses of a guest that counts: nothing is lost, nothing moves w
   for (int i = 0; i < rounds; ++i) {
     REQUIRE(box->machine->resume().ok());
     if (i % 4 != 0) {  // every fourth pause comes at once
-      std::this_thread::sleep_for(std::chrono::microseconds(200));
+      REQUIRE(wait_for([&] { return box->data() > before; }));
     }
     const uint64_t start = monotonic_ns();
     REQUIRE(box->machine->pause().ok());

@@ -30,7 +30,8 @@ def written(text, name):
             return None
         text = text[start.end():]
         text = text[:text.find('\n};')]
-    found = re.search(rf'\b{name}\s*(?:=\s*([^;]+);|\(([^;]+)\);|\{{([^;]+)\}};)', text)
+    found = (re.search(rf'^{name} = ([^#;\n]+)$', text, re.M)  # of a Python program
+             or re.search(rf'\b{name}\s*(?:=\s*([^;]+);|\(([^;]+)\);|\{{([^;]+)\}};)', text))
     return next((group for group in found.groups() if group is not None), None) if found else None
 
 
@@ -110,7 +111,7 @@ def specification(tree):
 def example(row, code='struct A {\n  std::chrono::milliseconds t = std::chrono::seconds(2);\n};\n'
             'inline constexpr uint32_t kHalf = 4;\ninline constexpr size_t kMost = uint64_t{2} * kHalf << 10;  // why\n'):
     return Tree({SPECIFICATION: f'| what | figure | home | held by |\n| --- | --- | --- | --- |\n{row}\n', 'vmm/a.h': code,
-                 'tests/a_test.cc': 'TEST_CASE(\n    "a thing is "\n    "held") {}\n'})
+                 'bench/a.py': 'BAR = 3.0\nprint(";")\n', 'tests/a_test.cc': 'TEST_CASE(\n    "a thing is "\n    "held") {}\n'})
 
 
 RULES = [
@@ -121,8 +122,10 @@ RULES = [
       example('| a | 3 s | `vmm/a.h` `A.t` | `tests/a_test.cc` |'),
       example('| a | many | `vmm/a.h` `kMost` | `tests/a_test.cc` |'),
       example('| a | 8 KiB | `vmm/a.h` `kMost` | `tests/b_test.cc` |'),
+      example('| a | 4 | `bench/a.py` `BAR` | `tests/a_test.cc` |'),
       example('| a | 8 KiB | `vmm/a.h` `kMost` | `tests/a_test.cc` "a thing is lost" |'),
       example('| a | 8 KiB | `vmm/a.h` `kMost` | somebody |')],
      [example('| a | 8 KiB | `vmm/a.h` `kMost` | `tests/a_test.cc` "a thing is held" |'),
+      example('| a | 3 | `bench/a.py` `BAR` | `tests/a_test.cc` |'),
       example('| a | 2 s | `vmm/a.h` `A.t` | **untested** |')]),
 ]

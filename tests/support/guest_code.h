@@ -143,6 +143,8 @@ struct BoxOptions {
 // A fresh machine with the program in shared memory, at its entry, paused.
 StatusOr<Box> make_box(std::shared_ptr<const Kvm> kvm, Program program,
                        const BoxOptions& options = {});
+// Its devices, in the buses of its machine.
+Status insert_recorders(Box* box);
 // Another machine in the state `state` over a copy-on-write view of `image`, paused.
 StatusOr<Box> fork_box(std::shared_ptr<const Kvm> kvm, const MemoryImage& image,
                        const MachineState& state);

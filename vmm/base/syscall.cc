@@ -218,6 +218,15 @@ Status punch_hole(int fd, uint64_t offset, uint64_t size) {
       .status(absl::StrFormat("punch a hole of %d bytes at %d", size, offset));
 }
 
+Status allocate(int fd, uint64_t offset, uint64_t size) {
+  return invoke(Call::kFallocate, OnEintr::kRetry,
+                [&] {
+                  return ::fallocate(fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                                     static_cast<off_t>(size));
+                })
+      .status(absl::StrFormat("allocate %d bytes at %d", size, offset));
+}
+
 Result lseek(int fd, int64_t offset, int whence) {
   return invoke(Call::kLseek, OnEintr::kRetry, [&] { return ::lseek(fd, offset, whence); });
 }

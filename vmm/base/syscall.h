@@ -97,6 +97,8 @@ Status ftruncate(int fd, uint64_t size, std::string_view what);
 // Frees the blocks of [offset, offset + size): the range reads as zeros (FALLOC_FL_PUNCH_HOLE |
 // KEEP_SIZE).
 Status punch_hole(int fd, uint64_t offset, uint64_t size);
+// Gives [offset, offset + size) its blocks ahead of writes (fallocate(2)); the file keeps its size.
+Status allocate(int fd, uint64_t offset, uint64_t size);
 Result lseek(int fd, int64_t offset, int whence);
 StatusOr<uint64_t> file_size(int fd, std::string_view what);
 Result fstat(int fd, struct stat* into);

@@ -21,14 +21,16 @@ sigset_t blocked_signals() {
   return set;
 }
 
-sys::Result create(pthread_t* handle, void* (*entry)(void*), void* argument) {
+sys::Result create(pthread_t* handle, std::span<std::byte> stack, void* (*entry)(void*),
+                   void* argument) {
   if (const auto injected = sys::injected_error(sys::Call::kThreadCreate)) {
     return {-1, *injected};
   }
   pthread_attr_t attributes;
   int error = pthread_attr_init(&attributes);
   if (error == 0) {
-    error = pthread_attr_setstacksize(&attributes, kThreadStackBytes);
+    error = stack.empty() ? pthread_attr_setstacksize(&attributes, kThreadStackBytes)
+                          : pthread_attr_setstack(&attributes, stack.data(), stack.size());
     if (error == 0) {
       // The new thread inherits the creator's mask, so the mask is set around the creation: there
       // is no moment at which the thread runs with the embedder's signals open.
@@ -53,10 +55,10 @@ void* Thread::entry(void* self) {
   return nullptr;
 }
 
-StatusOr<std::unique_ptr<Thread>> Thread::start(const std::string& name,
-                                                std::function<void()> body) {
+StatusOr<std::unique_ptr<Thread>> Thread::start(const std::string& name, std::function<void()> body,
+                                                std::span<std::byte> stack) {
   std::unique_ptr<Thread> thread(new Thread(name, std::move(body)));
-  const sys::Result result = create(&thread->handle_, &Thread::entry, thread.get());
+  const sys::Result result = create(&thread->handle_, stack, &Thread::entry, thread.get());
   if (!result.ok()) {
     return result.status(absl::StrFormat("start thread %s", name));
   }

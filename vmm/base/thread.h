@@ -3,7 +3,7 @@
 //
 // Thread rule: create and join from any one thread; join at most once.
 // Invariant: every signal but the synchronous faults is blocked in it (docs/design.md section 4),
-// and its stack is kThreadStackBytes plus the guard page.
+// and its stack is kThreadStackBytes, with a page below it that cannot be touched.
 #ifndef RAMET_VMM_BASE_THREAD_H_
 #define RAMET_VMM_BASE_THREAD_H_
 
@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "vmm/base/status.h"
@@ -22,10 +23,12 @@ inline constexpr size_t kThreadStackBytes = 256 * 1024;
 
 class Thread {
  public:
-  // Starts `body` in a new thread called `name` (cut to kNameChars).
+  // Starts `body` in a new thread called `name` (cut to kNameChars), on `stack`, which outlives it;
+  // empty: on one of the C library's.
   // ResourceExhausted or Unavailable where the host grants no thread.
   static StatusOr<std::unique_ptr<Thread>> start(const std::string& name,
-                                                 std::function<void()> body);
+                                                 std::function<void()> body,
+                                                 std::span<std::byte> stack = {});
   // Joins if join() was not called.
   ~Thread();
   Thread(const Thread&) = delete;

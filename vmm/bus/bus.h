@@ -19,6 +19,8 @@ class Bus {
  public:
   // AlreadyExists when the range overlaps another; InvalidArgument when it is empty or wraps.
   Status insert(uint64_t start, uint64_t size, BusDevice* device);
+  // Forgets every device. Only while no vCPU runs.
+  void clear() { ranges_.clear(); }
 
   // A read where no device is gives all ones, as an undriven bus does; returns false then, as
   // write() does.

@@ -18,9 +18,12 @@ StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::start(jail::Jail* jail, jail::
 }
 
 StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::start_unconfined(jail::Jail* jail,
-                                                                   const std::string& name) {
+                                                                   const std::string& name,
+                                                                   uint32_t threads) {
   std::unique_ptr<WorkerPool> pool(new WorkerPool(jail, std::nullopt, name));
-  RAMET_RETURN_IF_ERROR(pool->add_worker());
+  for (uint32_t i = 0; i < threads; ++i) {
+    RAMET_RETURN_IF_ERROR(pool->add_worker());
+  }
   return pool;
 }
 
@@ -119,6 +122,16 @@ Status WorkerPool::drain(uint64_t deadline_ns) {
   if (!changed_.wait_until(lock, deadline, [&] { return ended_ == posted_; })) {
     return absl::DeadlineExceededError(
         absl::StrFormat("%d jobs had not ended at the deadline", posted_ - ended_));
+  }
+  return Status();
+}
+
+Status WorkerPool::wait_below(uint64_t jobs, uint64_t deadline_ns) {
+  const std::chrono::steady_clock::time_point deadline{std::chrono::nanoseconds(deadline_ns)};
+  std::unique_lock lock(mutex_);
+  if (!changed_.wait_until(lock, deadline, [&] { return posted_ - ended_ < jobs; })) {
+    return absl::DeadlineExceededError(
+        absl::StrFormat("%d jobs were to be done at the deadline", posted_ - ended_));
   }
   return Status();
 }

@@ -1,6 +1,6 @@
 // WorkerPool: a few threads that run posted jobs in order of posting.
 //
-// Thread rule: post() and drain() from any thread; drain() and destruction not from a job.
+// Thread rule: every method from any thread; those that wait, and destruction, not from a job.
 // Invariant: every posted job runs exactly once; the destructor runs what is queued and joins.
 #ifndef RAMET_VMM_IO_WORKER_POOL_H_
 #define RAMET_VMM_IO_WORKER_POOL_H_
@@ -26,9 +26,10 @@ class WorkerPool {
   // Threads of this kind, made by `jail`, which outlives the pool.
   static StatusOr<std::unique_ptr<WorkerPool>> start(jail::Jail* jail, jail::ThreadKind kind,
                                                      uint32_t threads);
-  // One thread without a filter.
+  // Threads without a filter.
   static StatusOr<std::unique_ptr<WorkerPool>> start_unconfined(jail::Jail* jail,
-                                                                const std::string& name);
+                                                                const std::string& name,
+                                                                uint32_t threads = 1);
   ~WorkerPool();
 
   // `tenant` answers for what the job does; none: nobody but the engine is told.
@@ -42,6 +43,8 @@ class WorkerPool {
   // Waits until every job posted before the call has ended. DeadlineExceeded at `deadline_ns`
   // (CLOCK_MONOTONIC).
   Status drain(uint64_t deadline_ns);
+  // Waits until fewer than `jobs` are to be done. DeadlineExceeded at `deadline_ns`.
+  Status wait_below(uint64_t jobs, uint64_t deadline_ns);
 
  private:
   struct Job {

@@ -31,7 +31,9 @@ class Jail::Cell {
   // With a filter the new thread installs it before anything else, and then does nothing but wait
   // until the first body comes: until somebody listens, only what the filter allows can be called.
   static StatusOr<std::unique_ptr<Cell>> make(std::optional<ThreadKind> kind,
-                                              const std::string& name, const Filter* filter);
+                                              const std::string& name, StackPool::Stack stack,
+                                              const Filter* filter,
+                                              std::atomic<bool>* allocator_is_warm = nullptr);
   ~Cell();
 
   // What Filter::install() gave; once.
@@ -48,11 +50,13 @@ class Jail::Cell {
   const std::shared_ptr<TenantSlot>& slot() const { return slot_; }
 
  private:
-  explicit Cell(std::optional<ThreadKind> kind) : kind_(kind) {}
-  void main(const Filter* filter);
-  void install(const Filter* filter);
+  Cell(std::optional<ThreadKind> kind, StackPool::Stack stack)
+      : kind_(kind), stack_(std::move(stack)) {}
+  void main(const Filter* filter, std::atomic<bool>* allocator_is_warm);
+  void install(const Filter* filter, std::atomic<bool>* allocator_is_warm);
 
   const std::optional<ThreadKind> kind_;
+  const StackPool::Stack stack_;
   const std::shared_ptr<TenantSlot> slot_ = std::make_shared<TenantSlot>();
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -68,10 +72,15 @@ class Jail::Cell {
 
 StatusOr<std::unique_ptr<Jail::Cell>> Jail::Cell::make(std::optional<ThreadKind> kind,
                                                        const std::string& name,
-                                                       const Filter* filter) {
-  std::unique_ptr<Cell> cell(new Cell(kind));
-  RAMET_ASSIGN_OR_RETURN(cell->thread_,
-                         Thread::start(name, [self = cell.get(), filter] { self->main(filter); }));
+                                                       StackPool::Stack stack, const Filter* filter,
+                                                       std::atomic<bool>* allocator_is_warm) {
+  std::unique_ptr<Cell> cell(new Cell(kind, std::move(stack)));
+  RAMET_ASSIGN_OR_RETURN(cell->thread_, Thread::start(
+                                            name,
+                                            [self = cell.get(), filter, allocator_is_warm] {
+                                              self->main(filter, allocator_is_warm);
+                                            },
+                                            cell->stack_.bytes()));
   std::unique_lock lock(cell->mutex_);
   cell->changed_.wait(lock, [&] { return cell->ready_; });
   lock.unlock();
@@ -93,9 +102,11 @@ Jail::Cell::~Cell() {
   }
 }
 
-void Jail::Cell::install(const Filter* filter) {
+void Jail::Cell::install(const Filter* filter, std::atomic<bool>* allocator_is_warm) {
   if (filter != nullptr) {
-    warm_up_allocator();
+    if (!*allocator_is_warm && warm_up_allocator()) {
+      *allocator_is_warm = true;
+    }
     auto listener = filter->install();
     installed_ = listener.status();
     if (listener.ok()) {
@@ -107,8 +118,8 @@ void Jail::Cell::install(const Filter* filter) {
   changed_.notify_all();
 }
 
-void Jail::Cell::main(const Filter* filter) {
-  install(filter);
+void Jail::Cell::main(const Filter* filter, std::atomic<bool>* allocator_is_warm) {
+  install(filter, allocator_is_warm);
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return ending_ || busy_; });
@@ -192,6 +203,12 @@ Status Jail::bind_this_thread(ThreadKind kind) const {
 }
 
 Jail::~Jail() {
+  {
+    const std::lock_guard lock(mutex_);
+    closing_ = true;
+    spare_changed_.notify_all();
+  }
+  maker_.reset();
   // Before the supervisor: a thread that ends still makes calls.
   for (Cells& cells : idle_) {
     cells.clear();
@@ -222,11 +239,14 @@ size_t Jail::give_up_idle() {
   {
     const std::lock_guard lock(mutex_);
     ending.swap(idle_);
+    wants_spare_ = false;
   }
   size_t count = 0;
-  for (const Cells& cells : ending) {
+  for (Cells& cells : ending) {
     count += cells.size();
+    cells.clear();
   }
+  stacks_.trim();
   return count;
 }
 
@@ -242,11 +262,53 @@ StatusOr<std::unique_ptr<JailedThread>> Jail::run(ThreadKind kind, Body body) {
     }
   }
   cell->start(std::move(body));
+  if (kind == ThreadKind::kVcpu) {
+    want_spare();
+  }
   return std::make_unique<JailedThread>(this, std::move(cell));
 }
 
+void Jail::want_spare() {
+  const size_t wanted = std::min(options_.spare, options_.max_idle);
+  const std::lock_guard lock(mutex_);
+  if (idle_[index_of(ThreadKind::kVcpu)].size() >= wanted) {
+    return;
+  }
+  if (maker_ == nullptr) {
+    // Without one, whoever wants a thread makes it.
+    if (auto maker = Thread::start("ramet-threads", [this] { make_spare(); }); maker.ok()) {
+      maker_ = *std::move(maker);
+    }
+  }
+  wants_spare_ = true;
+  spare_changed_.notify_all();
+}
+
+void Jail::make_spare() {
+  const size_t wanted = std::min(options_.spare, options_.max_idle);
+  Cells& cells = idle_[index_of(ThreadKind::kVcpu)];
+  const auto has_work = [&] { return closing_ || (wants_spare_ && cells.size() < wanted); };
+  std::unique_lock lock(mutex_);
+  for (spare_changed_.wait(lock, has_work); !closing_; spare_changed_.wait(lock, has_work)) {
+    const JailReport how = report_;
+    lock.unlock();
+    auto made = make_cell(ThreadKind::kVcpu, how);
+    lock.lock();
+    if (!made.ok()) {
+      wants_spare_ = false;  // whoever wants one finds out why there is none
+    } else if (wants_spare_) {
+      cells.push_back(*std::move(made));
+    } else {
+      lock.unlock();
+      *made = nullptr;  // idle threads were given up meanwhile
+      lock.lock();
+    }
+  }
+}
+
 StatusOr<std::unique_ptr<JailedThread>> Jail::run_unconfined(const std::string& name, Body body) {
-  RAMET_ASSIGN_OR_RETURN(auto cell, Cell::make(std::nullopt, name, nullptr));
+  RAMET_ASSIGN_OR_RETURN(auto stack, stacks_.take());
+  RAMET_ASSIGN_OR_RETURN(auto cell, Cell::make(std::nullopt, name, std::move(stack), nullptr));
   cell->start(std::move(body));
   return std::make_unique<JailedThread>(this, std::move(cell));
 }
@@ -275,11 +337,13 @@ void Jail::give_back(std::unique_ptr<Cell> cell) {
 
 StatusOr<std::unique_ptr<Jail::Cell>> Jail::make_cell(ThreadKind kind, const JailReport& how) {
   const std::string name = absl::StrCat("ramet-", std::string(name_of(kind)));
+  RAMET_ASSIGN_OR_RETURN(auto stack, stacks_.take());
   if (how.mode == Mode::kOff) {
-    return Cell::make(kind, name, nullptr);
+    return Cell::make(kind, name, std::move(stack), nullptr);
   }
   const auto& filters = how.counted ? filters_ : silent_filters_;
-  RAMET_ASSIGN_OR_RETURN(auto cell, Cell::make(kind, name, &filters[index_of(kind)]));
+  RAMET_ASSIGN_OR_RETURN(auto cell, Cell::make(kind, name, std::move(stack),
+                                               &filters[index_of(kind)], &allocator_is_warm_));
   if (UniqueFd listener = cell->take_listener(); listener.valid()) {
     RAMET_ASSIGN_OR_RETURN(const uint64_t id,
                            supervisor_->add(std::move(listener), [this, kind, slot = cell->slot()](

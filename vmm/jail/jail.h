@@ -9,6 +9,7 @@
 
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -24,6 +25,7 @@
 #include "vmm/jail/policy.h"
 #include "vmm/jail/supervisor.h"
 #include "vmm/jail/tenant.h"
+#include "vmm/memory/stack_pool.h"
 
 namespace ramet::jail {
 
@@ -44,6 +46,9 @@ struct JailOptions {
   std::function<void(const RefusedCall&, bool allowed)> on_refused = {};
   // Idle threads kept for each kind.
   size_t max_idle = 32;
+  // Threads for vCPUs that are made ahead, from the first one on, so that whoever makes a machine
+  // need not wait for one; at most max_idle.
+  size_t spare = 0;
 };
 
 struct JailReport {
@@ -80,7 +85,8 @@ class Jail {
   std::vector<uint64_t> row_uses(ThreadKind kind) const;
   // Threads that wait for a body.
   size_t idle() const;
-  // Ends those, for what they hold; says how many they were.
+  // Ends those, for what they hold, and makes no spare ones until the next machine's; says how many
+  // they were.
   size_t give_up_idle();
 
  private:
@@ -98,12 +104,18 @@ class Jail {
   std::unique_ptr<Cell> take_idle(ThreadKind kind);
   // Keeps it for the next, or ends it.
   void give_back(std::unique_ptr<Cell> cell);
+  // Has spare threads made where too few are idle.
+  void want_spare();
+  // The thread that makes them.
+  void make_spare();
 
   const JailOptions options_;
   std::array<Policy, kKinds> policies_;
   std::vector<Filter> filters_;         // by kind; empty with kOff
   std::vector<Filter> silent_filters_;  // the same with Refusal::kErrno
   std::atomic<uint64_t> refused_{0};
+  std::atomic<bool> allocator_is_warm_{false};
+  StackPool stacks_{kThreadStackBytes};
 
   // Apart: the supervisor takes it while a thread is held, which may hold mutex_.
   mutable std::mutex uses_mutex_;
@@ -113,6 +125,11 @@ class Jail {
   JailReport report_;
   std::array<Cells, kKinds> idle_;
   std::unique_ptr<Supervisor> supervisor_;
+  bool closing_ = false;
+  bool wants_spare_ =
+      false;  // since a vCPU's thread was asked for, and until idle ones are given up
+  std::condition_variable spare_changed_;
+  std::unique_ptr<Thread> maker_;
 };
 
 // A thread that runs one body. Like Thread, but what is underneath may have run others before.

@@ -1,7 +1,8 @@
 // Tenant: who answers for what a confined thread does, and is told when it was refused a system
 // call. TenantSlot: the one a thread works for at the moment.
 //
-// Thread rule: every method from any thread; close() not from the tenant's own function.
+// Thread rule: every method from any thread; close() and wait_told() not from the tenant's own
+// function.
 // Invariant: after close() has returned the function is neither running nor called again.
 #ifndef RAMET_VMM_JAIL_TENANT_H_
 #define RAMET_VMM_JAIL_TENANT_H_
@@ -41,6 +42,8 @@ class Tenant {
       function_(call);
     }
   }
+  // Returns when nobody is being told.
+  void wait_told() { const std::lock_guard lock(mutex_); }
   void close() {
     const std::lock_guard lock(mutex_);
     function_ = nullptr;

@@ -1,5 +1,8 @@
 #include "vmm/jail/warm_up.h"
 
+#include <unistd.h>
+
+#include <cstdint>
 #include <cstdlib>
 
 namespace ramet::jail {
@@ -12,13 +15,23 @@ namespace {
 constexpr size_t kFirstBytes = 24 * 1024;
 constexpr size_t kLastBytes = 120 * 1024;
 
+// The main arena grows by brk(2), and lies where that ends; all others are mapped elsewhere.
+bool is_of_main_arena(const void* block) {
+  constexpr uintptr_t kNear = uintptr_t{1} << 36;
+  const auto end = reinterpret_cast<uintptr_t>(::sbrk(0));
+  const auto at = reinterpret_cast<uintptr_t>(block);
+  return at < end && end - at < kNear;
+}
+
 }  // namespace
 
-void warm_up_allocator() {
+bool warm_up_allocator() {
   void* volatile first = std::malloc(kFirstBytes);  // volatile: not to be left out
   void* volatile last = std::malloc(kLastBytes);
+  const bool whole = first != nullptr && last != nullptr && !is_of_main_arena(first);
   std::free(first);
   std::free(last);
+  return whole;
 }
 
 }  // namespace ramet::jail

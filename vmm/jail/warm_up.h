@@ -6,10 +6,13 @@
 
 namespace ramet::jail {
 
-// Gives this thread its malloc arena, for which glibc may read /sys/devices/system/cpu/online
-// (arena_get2), and gives memory of it back, for which it reads /proc/sys/vm/overcommit_memory at
-// the first time in a process (shrink_heap). Refused later, these would look like a break-out.
-void warm_up_allocator();
+// Gives this thread its malloc arena, for which glibc reads /sys/devices/system/cpu/online at the
+// first time in a process (arena_get2), and gives memory of it back, for which it reads
+// /proc/sys/vm/overcommit_memory at the first time (shrink_heap). Refused later, these would look
+// like a break-out. False where the arena is the main one, which does neither: then another thread
+// has to do it. Not for every thread: giving memory back costs a walk over all machines of the
+// process, for KVM listens to each change of its address space (docs/adr/0013-growth.md).
+bool warm_up_allocator();
 
 }  // namespace ramet::jail
 

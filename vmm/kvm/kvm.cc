@@ -123,6 +123,7 @@ Status Kvm::read_limits() {
                                                xsave, sizeof(kvm_xsave)));
   }
   xsave_bytes_ = static_cast<uint32_t>(xsave);
+  has_pre_fault_ = capability(KVM_CAP_PRE_FAULT_MEMORY) != 0;
   return Status();
 }
 

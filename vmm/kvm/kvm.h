@@ -41,6 +41,8 @@ class Kvm {
   int capability(uint32_t number) const;
   // KVM_CAP_TSC_DEADLINE_TIMER.
   bool has_tsc_deadline() const { return has_tsc_deadline_; }
+  // Asked once: it is asked for at every fork.
+  bool has_pre_fault() const { return has_pre_fault_; }
   // Bytes of the kvm_run mapping (KVM_GET_VCPU_MMAP_SIZE).
   uint64_t vcpu_mmap_bytes() const { return vcpu_mmap_bytes_; }
   // Bytes of KVM_GET_XSAVE2.
@@ -61,6 +63,7 @@ class Kvm {
   KvmKind kind_ = KvmKind::kHardware;
   bool is_intel_ = false;
   bool has_tsc_deadline_ = false;
+  bool has_pre_fault_ = false;
   uint64_t vcpu_mmap_bytes_ = 0;
   uint32_t xsave_bytes_ = 0;
   std::vector<x86::CpuidEntry> supported_cpuid_;

@@ -17,6 +17,19 @@
 #define __DECLARE_FLEX_ARRAY(type, name) type name[]
 #include <linux/kvm.h>
 
+// Linux 6.11; the headers that this is built with may be older.
+#ifndef KVM_PRE_FAULT_MEMORY
+struct kvm_pre_fault_memory {
+  __u64 gpa;
+  __u64 size;
+  __u64 flags;
+  __u64 padding[5];
+};
+#define KVM_CAP_PRE_FAULT_MEMORY 236
+#define KVM_PRE_FAULT_MEMORY _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+#endif
+static_assert(sizeof(kvm_pre_fault_memory) == 64);
+
 static_assert(sizeof(kvm_cpuid2) == 8 && offsetof(kvm_cpuid2, entries) == 8);
 static_assert(sizeof(kvm_msrs) == 8 && offsetof(kvm_msrs, entries) == 8);
 static_assert(sizeof(kvm_msr_list) == 4 && offsetof(kvm_msr_list, indices) == 4);

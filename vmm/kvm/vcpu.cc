@@ -95,6 +95,29 @@ StatusOr<VcpuExit> Vcpu::complete_pending_exit() {
   return exit;
 }
 
+Status Vcpu::pre_fault(GuestSlice pages) {
+  kvm_pre_fault_memory range = {};
+  range.gpa = pages.start.value;
+  range.size = pages.size;
+  // Each call does a part of it and says how much is left; a signal, or another CPU at the same
+  // page, ends one early.
+  constexpr int kMostInVain = 1000;
+  for (int in_vain = 0; range.size != 0 && in_vain < kMostInVain;) {
+    const sys::Result result =
+        sys::ioctl(fd_.get(), KVM_PRE_FAULT_MEMORY, static_cast<void*>(&range));
+    if (result.error == ENOTTY || result.error == EOPNOTSUPP) {
+      return absl::UnimplementedError("this host's KVM does not map guest memory ahead");
+    }
+    if (result.error == EINTR || result.error == EAGAIN) {
+      ++in_vain;
+      continue;
+    }
+    RAMET_RETURN_IF_ERROR(result.status(
+        absl::StrFormat("KVM_PRE_FAULT_MEMORY of %d bytes at %#x", range.size, range.gpa)));
+  }
+  return Status();
+}
+
 void Vcpu::request_exit() {
   std::atomic_ref<uint8_t>(run_page()->immediate_exit).store(1, std::memory_order_release);
 }

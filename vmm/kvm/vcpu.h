@@ -21,6 +21,7 @@
 #include "vmm/base/unique_fd.h"
 #include "vmm/kvm/vcpu_state.h"
 #include "vmm/kvm/vm.h"
+#include "vmm/memory/guest_addr.h"
 #include "vmm/memory/mapping.h"
 
 struct kvm_run;
@@ -78,7 +79,18 @@ class Vcpu {
   void clear_exit_request();
 
   StatusOr<VcpuState> save() const;
+  // All of a saved state but what goes on by itself from the moment it is set.
   Status restore(const VcpuState& state);
+  // What goes on: the LAPIC with its timer, the TSC, and its deadline. Just before the vCPU runs,
+  // for all vCPUs of a machine one after the other.
+  Status restore_time(const VcpuState& state);
+  // Before restore(next) of a vCPU that has run, while no other sends it any: an INIT or SIPI that
+  // is pending in KVM's LAPIC does not survive the two.
+  Status forget_startup_ipis(const VcpuState& next);
+
+  // Maps these pages for the guest as its reads and writes would (KVM_PRE_FAULT_MEMORY, Linux 6.11,
+  // two-dimensional paging). Unimplemented elsewhere. The vCPU has its registers already.
+  Status pre_fault(GuestSlice pages);
 
   StatusOr<VcpuRegisters> registers() const;
   Status set_registers(const VcpuRegisters& registers);

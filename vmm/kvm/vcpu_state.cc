@@ -149,19 +149,37 @@ Status Vcpu::restore(const VcpuState& saved) {
   RAMET_RETURN_IF_ERROR(call(fd, KVM_SET_XCRS, &state.xcrs, "KVM_SET_XCRS"));
   RAMET_RETURN_IF_ERROR(call(fd, KVM_SET_XSAVE, state.xsave.data(), "KVM_SET_XSAVE"));
   RAMET_RETURN_IF_ERROR(write_msrs(fd, state.msrs));
-  RAMET_RETURN_IF_ERROR(call(fd, KVM_SET_LAPIC, &state.lapic, "KVM_SET_LAPIC"));
-  // The TSC before the deadline, which is a TSC value; a deadline of 0 disarms the timer, so it is
-  // written only when one was armed.
-  const Msr tsc = {x86::kMsrTsc, state.tsc};
-  RAMET_RETURN_IF_ERROR(write_msrs(fd, {&tsc, 1}));
-  if (state.tsc_deadline != 0) {
-    const Msr deadline = {x86::kMsrTscDeadline, state.tsc_deadline};
-    RAMET_RETURN_IF_ERROR(write_msrs(fd, {&deadline, 1}));
-  }
   RAMET_RETURN_IF_ERROR(call(fd, KVM_SET_VCPU_EVENTS, &state.events, "KVM_SET_VCPU_EVENTS"));
   RAMET_RETURN_IF_ERROR(call(fd, KVM_SET_DEBUGREGS, &state.debugregs, "KVM_SET_DEBUGREGS"));
   RAMET_RETURN_IF_ERROR(call(fd, KVM_SET_REGS, &state.registers.general, "KVM_SET_REGS"));
   return call(fd, KVM_SET_MP_STATE, &state.mp_state, "KVM_SET_MP_STATE");
+}
+
+Status Vcpu::forget_startup_ipis(const VcpuState& next) {
+  // KVM_SET_VCPU_EVENTS overwrites a pending INIT (latched_init), and a SIPI means nothing to a
+  // vCPU that runs (kvm_apic_accept_events, arch/x86/kvm/lapic.c). Others have KVM carry both out.
+  const bool overwritten = (next.events.flags & KVM_VCPUEVENT_VALID_SMM) != 0 &&
+                           next.mp_state.mp_state == KVM_MP_STATE_RUNNABLE;
+  if (overwritten) {
+    return Status();
+  }
+  kvm_mp_state state = {};
+  return call(fd_.get(), KVM_GET_MP_STATE, &state, "KVM_GET_MP_STATE");
+}
+
+Status Vcpu::restore_time(const VcpuState& saved) {
+  kvm_lapic_state lapic = saved.lapic;
+  const int fd = fd_.get();
+  RAMET_RETURN_IF_ERROR(call(fd, KVM_SET_LAPIC, &lapic, "KVM_SET_LAPIC"));
+  // The TSC before the deadline, which is a TSC value; a deadline of 0 disarms the timer, so it is
+  // written only when one was armed.
+  const Msr tsc = {x86::kMsrTsc, saved.tsc};
+  RAMET_RETURN_IF_ERROR(write_msrs(fd, {&tsc, 1}));
+  if (saved.tsc_deadline != 0) {
+    const Msr deadline = {x86::kMsrTscDeadline, saved.tsc_deadline};
+    RAMET_RETURN_IF_ERROR(write_msrs(fd, {&deadline, 1}));
+  }
+  return Status();
 }
 
 }  // namespace ramet

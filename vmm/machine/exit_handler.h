@@ -20,6 +20,10 @@ class ExitHandler {
 
   Bus& mmio() { return mmio_; }
   Bus& pio() { return pio_; }
+  void forget_devices() {
+    mmio_.clear();
+    pio_.clear();
+  }
 
  private:
   void handle_pio(const VcpuExit& exit) const;

@@ -19,6 +19,7 @@ void Governor::set_limits(const RateLimits& limits) {
   cpu_ = RateMeter(limits.cpu);
   counts_interrupts_ = interrupts_.limits();
   lease_ = std::clamp<uint64_t>(limits.exits.per_second / kLeasesPerSecond, 1, kMaxLease);
+  wait_until_ns_ = 0;
 }
 
 Governor::Lease Governor::lease_exits(uint64_t now_ns) {

@@ -107,15 +107,86 @@ StatusOr<std::unique_ptr<Machine>> Machine::restore(const Host& host,
   for (size_t i = 1; i < vcpus.size(); ++i) {
     RAMET_RETURN_IF_ERROR(match_tsc_rate(vcpus[i].get(), state.tsc_khz));
   }
-  RAMET_RETURN_IF_ERROR(machine->vm_->set_clock_ns(state.clock_ns));
   for (size_t i = 0; i < vcpus.size(); ++i) {
     RAMET_RETURN_IF_ERROR(
         annotate(vcpus[i]->restore(state.vcpus[i]), absl::StrFormat("restore vCPU %d", i)));
-    vcpus[i]->notify_paused();
   }
   machine->times_.restore_ns = monotonic_ns() - start;
   RAMET_RETURN_IF_ERROR(machine->start_threads(std::move(vcpus)));
   return machine;
+}
+
+Status Machine::prefetch(const WorkingSet& set) {
+  RAMET_RETURN_IF_ERROR(memory_->populate_private(set.written));
+  if (!host_.kvm->has_pre_fault()) {
+    return Status();
+  }
+  return with_vcpu(0, [&](Vcpu& vcpu) {
+    for (const auto* pages : {&set.written, &set.read}) {
+      for (const GuestSlice& slice : memory_->slices_of(*pages)) {
+        const Status mapped = vcpu.pre_fault(slice);
+        if (absl::IsUnimplemented(mapped)) {  // shadow paging
+          return Status();
+        }
+        RAMET_RETURN_IF_ERROR(mapped);
+      }
+    }
+    return Status();
+  });
+}
+
+Status Machine::rewind(const MachineState& state, const MemoryBack& memory_back) {
+  if (state.vcpus.size() != vcpus_.size()) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "rewind a machine of %d vCPUs to a state of %d", vcpus_.size(), state.vcpus.size()));
+  }
+  for (const auto& vcpu : vcpus_) {
+    vcpu->wait_paused();
+    RAMET_RETURN_IF_ERROR(vcpu->begin_anew());
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    end_.reset();
+  }
+  was_paused_ = false;
+  handler_.forget_devices();
+  msi_path_.begin_anew();
+  RAMET_RETURN_IF_ERROR(make_ioapic(std::make_unique<x86::Ioapic>(&msi_path_, state.ioapic)));
+  // After the vCPUs: completing what they had begun may have written to it.
+  if (memory_back) {
+    RAMET_RETURN_IF_ERROR(memory_back(*memory_));
+    return restore_vcpus(state);
+  }
+  // On the thread that used the pages, which is awake: it costs half as much there, and meanwhile
+  // the registers are set.
+  RAMET_RETURN_IF_ERROR(vcpus_[0]->begin_work([this] { return memory_->drop_private(); }));
+  const Status restored = restore_vcpus(state);
+  const Status dropped = vcpus_[0]->end_work();
+  RAMET_RETURN_IF_ERROR(restored);
+  return dropped;
+}
+
+Status Machine::restore_vcpus(const MachineState& state) {
+  for (uint32_t i = 0; i < vcpus_.size(); ++i) {
+    RAMET_RETURN_IF_ERROR(annotate(with_vcpu(i,
+                                             [&](Vcpu& vcpu) {
+                                               RAMET_RETURN_IF_ERROR(
+                                                   vcpu.forget_startup_ipis(state.vcpus[i]));
+                                               return vcpu.restore(state.vcpus[i]);
+                                             }),
+                                   absl::StrFormat("rewind vCPU %d", i)));
+  }
+  return Status();
+}
+
+Status Machine::restore_time(const MachineState& state) {
+  RAMET_RETURN_IF_ERROR(vm_->set_clock_ns(state.clock_ns));
+  for (uint32_t i = 0; i < vcpus_.size(); ++i) {
+    RAMET_RETURN_IF_ERROR(
+        annotate(with_vcpu(i, [&](Vcpu& vcpu) { return vcpu.restore_time(state.vcpus.at(i)); }),
+                 absl::StrFormat("restore the clocks of vCPU %d", i)));
+  }
+  return Status();
 }
 
 Machine::~Machine() {
@@ -218,6 +289,9 @@ Status Machine::refuse_ended(const char* what) const {
 
 Status Machine::resume() {
   RAMET_RETURN_IF_ERROR(refuse_ended("resume"));
+  if (was_paused_.exchange(false)) {
+    notify_paused();
+  }
   for (const auto& vcpu : vcpus_) {
     if (Status resumed = vcpu->resume(); !resumed.ok()) {
       // It has ended since, and knows better why.
@@ -228,7 +302,17 @@ Status Machine::resume() {
   return Status();
 }
 
+void Machine::notify_paused() {
+  for (uint32_t i = 0; i < vcpus_.size(); ++i) {
+    with_vcpu(i, [](Vcpu& vcpu) {
+      vcpu.notify_paused();
+      return Status();
+    }).IgnoreError();  // one that runs already
+  }
+}
+
 Status Machine::pause() {
+  was_paused_ = true;
   for (const auto& vcpu : vcpus_) {
     vcpu->request_pause();
   }
@@ -325,6 +409,14 @@ void Machine::on_end(std::function<void(const MachineEnd&)> function) {
   const MachineEnd ended = *end_;
   lock.unlock();
   function(ended);
+}
+
+void Machine::forget_listeners() {
+  {
+    const std::lock_guard lock(mutex_);
+    end_listeners_.clear();
+  }
+  tenant_->wait_told();
 }
 
 uint64_t Machine::first_exit_ns() const {

@@ -67,12 +67,28 @@ class Machine {
                                                    std::unique_ptr<GuestMemory> memory,
                                                    uint32_t vcpus,
                                                    std::vector<x86::CpuidEntry> cpuid);
-  // A machine in a saved state. Its memory is the saved one (InvalidArgument where it is laid out
-  // otherwise). FailedPrecondition where this host
-  // cannot run it, before any KVM call.
+  // A machine in a saved state but for its clocks, paused: it may stand so for as long as its owner
+  // likes. Its memory is the saved one (InvalidArgument where it is laid out otherwise).
+  // FailedPrecondition where this host cannot run it, before any KVM call.
   static StatusOr<std::unique_ptr<Machine>> restore(const Host& host,
                                                     std::unique_ptr<GuestMemory> memory,
                                                     const MachineState& state);
+  // After restore() of the same state, once, just before the first resume(): from here on
+  // kvm-clock, TSCs and timers go on from the saved moment.
+  Status restore_time(const MachineState& state);
+  // After restore(): makes the pages that will be written the machine's own, and maps all of the
+  // set for the guest where KVM can, so that their faults are not the guest's. In this order: a
+  // page that is mapped before its copy is there costs twice. What could not be done is left to the
+  // guest's faults. Errors are the host's; pages done before them stay.
+  Status prefetch(const WorkingSet& set);
+  // Back to where restore() of the same state left it, whatever the guest has done since, from
+  // paused or ended: its devices are forgotten, its memory is the template's again, nothing has
+  // been counted, nobody listens. Nobody else uses the machine meanwhile; after an error it can
+  // only be destroyed.
+  // `memory_back`, where given, is called while nothing of the machine runs, and makes its memory
+  // the template's again.
+  using MemoryBack = std::function<Status(GuestMemory&)>;
+  Status rewind(const MachineState& state, const MemoryBack& memory_back = {});
   // Stops the vCPUs.
   ~Machine();
 
@@ -125,6 +141,9 @@ class Machine {
   // supervisor's, or on that of stop() or request_end(); at once when it has already. It must not
   // wait for the machine's threads, and on them it may make few system calls.
   void on_end(std::function<void(const MachineEnd&)> function);
+  // Returns when no listener is running, and none is called any more. While no vCPU runs, and not
+  // from a listener.
+  void forget_listeners();
 
   uint32_t vcpus() const { return static_cast<uint32_t>(vcpus_.size()); }
   // The earliest first_exit_ns() of the vCPUs; 0 before it.
@@ -153,6 +172,7 @@ class Machine {
     explicit MsiPath(Machine* machine) : machine_(*machine) {}
     void signal_msi(const x86::MsiMessage& message) override;
     uint64_t sent() const { return sent_.load(std::memory_order_relaxed); }
+    void begin_anew() { sent_ = 0; }
 
    private:
     Machine& machine_;
@@ -167,6 +187,10 @@ class Machine {
   StatusOr<std::vector<std::unique_ptr<Vcpu>>> make_vcpus(uint32_t count);
   Status check_cpuid(const Vcpu& vcpu, std::span<const x86::CpuidEntry> asked);
   void finish(const MachineEnd& end, bool tell);
+  // Of vCPUs that have run.
+  Status restore_vcpus(const MachineState& state);
+  // kvm-clock went on: the guest's watchdog is told why.
+  void notify_paused();
   Status refuse_ended(const char* what) const;
   Status start_threads(std::vector<std::unique_ptr<Vcpu>> vcpus);
 
@@ -180,6 +204,7 @@ class Machine {
   ExitHandler handler_;
   Governor governor_;
   MachineTimes times_;
+  std::atomic<bool> was_paused_{false};
   std::string returned_cpuid_bits_;
 
   mutable std::mutex mutex_;

@@ -5,6 +5,9 @@
 //      |                     | the guest or the host ends it
 //      | stop()              v
 //      +----------------> kEnded <---- stop()
+//      ^                     |
+//      +---------------------+
+//            begin_anew()
 //
 // Thread rule: resume(), pause(), stop(), call() from any thread but the vCPU's own; request_stop()
 // and request_end() from any. Invariant: outside kRunning the vCPU is not in KVM_RUN and no MMIO or
@@ -19,6 +22,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "vmm/jail/jail.h"
 #include "vmm/kvm/vcpu.h"
@@ -61,6 +65,16 @@ class VcpuThread {
   // For callers that hold locks which OnEnd may want. Never blocks.
   void request_end(MachineEnd end);
 
+  // Paused, as after start(), for a vCPU whose registers are about to be set anew: nothing has been
+  // counted, nobody wishes anything, and no exit is half done. One that ended gets another thread.
+  // Paused or ended before, and no other method meanwhile.
+  Status begin_anew();
+
+  // Has its thread do `work` while the vCPU stays paused and call() goes on; one at a time, and
+  // end_work() returns what came of it. FailedPrecondition unless paused.
+  Status begin_work(std::function<Status()> work);
+  Status end_work();
+
   // Runs `function` here, on the caller's thread, while the vCPU is paused and stays so;
   // FailedPrecondition when it is not paused, or another caller is at it.
   Status call(const std::function<Status(Vcpu&)>& function);
@@ -80,21 +94,33 @@ class VcpuThread {
 
  private:
   enum class Wish : uint8_t { kPause, kRun, kEnd, kStop };
-  VcpuThread(std::unique_ptr<Vcpu> vcpu, const ExitHandler& handler, OnEnd on_end,
-             Governor* governor)
+  VcpuThread(std::unique_ptr<Vcpu> vcpu, const ExitHandler& handler, OnEnd on_end, Place place)
       : vcpu_(std::move(vcpu)),
         handler_(handler),
         on_end_(std::move(on_end)),
-        governor_(*governor) {}
+        place_(std::move(place)) {}
+  // On a thread of the jail's.
+  Status start_thread(void (VcpuThread::*what)());
   void body();
+  // The same, after an end that may have left an exit half done.
+  void body_anew();
   // Runs the guest until the wish changes or it ends.
   void run_guest();
   // What the exit asks for, once it is counted.
   std::optional<MachineEnd> serve(const VcpuExit& exit);
   // Until the governor lets it enter the guest, or there is another wish.
   void wait_for_governor();
+  // Drops what is left of one: false where there is no end to it.
+  bool drop_instruction();
   // Handles what is left of an instruction that was half done, so that the state is whole.
   void finish_instruction();
+  // Waits for a moment in which it does nothing else: a thread that sleeps is told later than the
+  // vCPU takes to leave the guest.
+  void spin_until_paused() const;
+  // The same on its own thread: what it is to do when it is paused often comes at once.
+  void spin_while_idle() const;
+  // With `lock` of mutex_ held.
+  void do_work(std::unique_lock<std::mutex>* lock);
   void end(MachineEnd end);
   void kick();
   // With mutex_ held: false once it is to end or has ended, for good.
@@ -106,14 +132,20 @@ class VcpuThread {
   const std::unique_ptr<Vcpu> vcpu_;
   const ExitHandler& handler_;
   const OnEnd on_end_;
-  Governor& governor_;
+  const Place place_;
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  Phase phase_ = Phase::kPaused;
+  std::atomic<Phase> phase_{Phase::kPaused};  // changes with mutex_ held
   std::atomic<Wish> wish_{Wish::kPause};
   MachineEnd asked_end_{EndReason::kStopped, "stopped"};  // until Wish::kEnd says more
   bool in_call_ = false;
+  std::function<Status()> work_;
+  std::optional<Status> worked_;        // since begin_work(), when it is done
+  std::atomic<bool> has_work_{false};   // follows work_
+  std::atomic<bool> work_done_{false};  // follows worked_
+  bool half_done_ = false;  // the thread's own: an exit whose instruction KVM has not completed
+  std::optional<bool> began_anew_;  // of the latest begin_anew(): whether it could
   std::atomic<uint64_t> first_exit_ns_{0};
   std::atomic<uint64_t> exits_{0};
   uint64_t leased_exits_ = 0;  // the thread's own

@@ -2,6 +2,7 @@
 
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
@@ -37,17 +38,56 @@ Status check_regions(std::span<const MemoryRegion> regions, uint64_t file_bytes)
                          : Status();
 }
 
+Status check_parts(const MemoryView& view) {
+  if (view.parts.size() > MemoryView::kMaxParts) {
+    return absl::InvalidArgumentError(absl::StrFormat("memory of %d parts, at most %d",
+                                                      view.parts.size(), MemoryView::kMaxParts));
+  }
+  uint64_t end = 0;
+  for (const MemoryView::Part& part : view.parts) {
+    RAMET_ASSIGN_OR_RETURN(const uint64_t bytes, sys::file_size(part.fd, "fstat of a memory file"));
+    if ((part.offset | part.size) % kPageSize != 0 || part.size == 0 || part.offset < end ||
+        part.offset > bytes || part.size > bytes - part.offset) {
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "memory part of %#x bytes at %#x is empty, unaligned, overlaps the one before it, which "
+          "ends at %#x, or reaches beyond its file's %#x bytes",
+          part.size, part.offset, end, bytes));
+    }
+    end = part.offset + part.size;
+  }
+  return Status();
+}
+
+// What of the parts lies in this region.
+std::vector<MappedPart> parts_in(const MemoryView& view, const MemoryRegion& region) {
+  std::vector<MappedPart> parts;
+  for (const MemoryView::Part& part : view.parts) {
+    const uint64_t first = std::max(part.offset, region.file_offset);
+    const uint64_t end = std::min(part.offset + part.size, region.file_offset + region.size);
+    if (first < end) {
+      parts.push_back({.offset = first - region.file_offset,
+                       .size = end - first,
+                       .fd = part.fd,
+                       .file_offset = first});
+    }
+  }
+  return parts;
+}
+
 }  // namespace
 
-StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::create(int fd,
+StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::create(const MemoryView& view,
                                                            std::span<const MemoryRegion> regions,
                                                            MapMode mode) {
-  RAMET_ASSIGN_OR_RETURN(const uint64_t file_bytes, sys::file_size(fd, "fstat of a memory file"));
+  RAMET_ASSIGN_OR_RETURN(const uint64_t file_bytes,
+                         sys::file_size(view.fd, "fstat of a memory file"));
   RAMET_RETURN_IF_ERROR(check_regions(regions, file_bytes));
+  RAMET_RETURN_IF_ERROR(check_parts(view));
   std::unique_ptr<GuestMemory> memory(new GuestMemory());
   for (const MemoryRegion& region : regions) {
-    RAMET_ASSIGN_OR_RETURN(Mapping mapping,
-                           Mapping::map_file(fd, region.file_offset, region.size, mode));
+    RAMET_ASSIGN_OR_RETURN(
+        Mapping mapping,
+        Mapping::map_files(view.fd, region.file_offset, region.size, parts_in(view, region), mode));
     memory->mappings_.push_back(std::move(mapping));
     memory->regions_.push_back(region);
   }
@@ -173,6 +213,62 @@ sys::Result GuestMemory::write_to_file(int fd, uint64_t offset,
 
 uint64_t GuestMemory::host_address(size_t region) const {
   return reinterpret_cast<uint64_t>(mappings_.at(region).data());
+}
+
+std::vector<GuestSlice> GuestMemory::slices_of(std::span<const PageRange> pages) const {
+  std::vector<GuestSlice> slices;
+  for (const MemoryRegion& region : regions_) {
+    const uint64_t region_first = region.file_offset / kPageSize;
+    const uint64_t region_end = region_first + region.size / kPageSize;
+    for (const PageRange& range : pages) {
+      const uint64_t first = std::max(range.first, region_first);
+      const uint64_t end = std::min(range.first + range.count, region_end);
+      if (first < end) {
+        const uint64_t offset = (first - region_first) * kPageSize;
+        slices.push_back({{region.start.value + offset}, (end - first) * kPageSize});
+      }
+    }
+  }
+  return slices;
+}
+
+Status GuestMemory::for_each_mapped(
+    std::span<const GuestSlice> slices,
+    const std::function<Status(const Mapping&, uint64_t, uint64_t)>& function) const {
+  for (const GuestSlice& slice : slices) {
+    for (size_t i = 0; i < regions_.size(); ++i) {
+      const MemoryRegion& region = regions_[i];
+      if (slice.start >= region.start && slice.start.value - region.start.value < region.size) {
+        RAMET_RETURN_IF_ERROR(
+            function(mappings_[i], slice.start.value - region.start.value, slice.size));
+      }
+    }
+  }
+  return Status();
+}
+
+Status GuestMemory::populate_private(std::span<const PageRange> pages) const {
+  return for_each_mapped(slices_of(pages),
+                         [](const Mapping& mapping, uint64_t offset, uint64_t size) {
+                           return mapping.populate_private(offset, size);
+                         });
+}
+
+Status GuestMemory::drop_private(std::span<const PageRange> pages) const {
+  return for_each_mapped(slices_of(pages),
+                         [](const Mapping& mapping, uint64_t offset, uint64_t size) {
+                           return mapping.drop_private(offset, size);
+                         });
+}
+
+Status GuestMemory::write_pages(PageRange pages, std::span<const std::byte> from) const {
+  size_t done = 0;
+  for (const GuestSlice& slice : slices_of({&pages, 1})) {
+    RAMET_RETURN_IF_ERROR(write(slice.start, from.subspan(done, slice.size)));
+    done += slice.size;
+  }
+  return done == from.size() ? Status()
+                             : absl::OutOfRangeError("pages of the file that are not in memory");
 }
 
 Status GuestMemory::drop_private() const {

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -17,6 +18,7 @@
 #include "vmm/base/syscall.h"
 #include "vmm/memory/guest_addr.h"
 #include "vmm/memory/mapping.h"
+#include "vmm/memory/working_set.h"
 
 namespace ramet {
 
@@ -30,6 +32,22 @@ struct MemoryRegion {
   friend bool operator==(const MemoryRegion&, const MemoryRegion&) = default;
 };
 
+// What a machine's memory is mapped from: one file, and over some of it others: each part of
+// theirs lies where it lies in memory. Descriptors are the caller's.
+struct MemoryView {
+  // The most parts: each is one more call at a fork, and up to two more of the process's mappings
+  // (vm.max_map_count is 65,530 for all forks together) and of the kernel's memory for them.
+  static constexpr size_t kMaxParts = 8;
+
+  struct Part {
+    uint64_t offset = 0;
+    uint64_t size = 0;
+    int fd = -1;
+  };
+  int fd = -1;
+  std::vector<Part> parts = {};  // ascending, apart from each other
+};
+
 class GuestMemory {
  public:
   // The most buffers one scatter-gather transfer takes (the kernel's IOV_MAX).
@@ -37,6 +55,13 @@ class GuestMemory {
 
   // Maps the regions (ascending, page-aligned, apart from each other, inside the file) of `fd`.
   static StatusOr<std::unique_ptr<GuestMemory>> create(int fd,
+                                                       std::span<const MemoryRegion> regions,
+                                                       MapMode mode) {
+    return create(MemoryView{.fd = fd}, regions, mode);
+  }
+  // The same of several files. InvalidArgument for parts that are not as MemoryView says, or reach
+  // beyond the end of their file.
+  static StatusOr<std::unique_ptr<GuestMemory>> create(const MemoryView& view,
                                                        std::span<const MemoryRegion> regions,
                                                        MapMode mode);
 
@@ -83,9 +108,23 @@ class GuestMemory {
 
   // Drops every private page: the memory reads as its file again. Only while no vCPU runs.
   Status drop_private() const;
+  // The same of these pages of the file. Pages that it does not have are left out.
+  Status drop_private(std::span<const PageRange> pages) const;
+  // Writes to these pages of the file, as write() does; `from` is as long as they are. OutOfRange
+  // where it does not have them all.
+  Status write_pages(PageRange pages, std::span<const std::byte> from) const;
+  // Makes these pages of a copy-on-write view the machine's own, as writes to them would, but all
+  // at once. Pages that it does not have are left out.
+  Status populate_private(std::span<const PageRange> pages) const;
+  // Where these pages of the file lie in the guest. Pages that it does not have are left out.
+  std::vector<GuestSlice> slices_of(std::span<const PageRange> pages) const;
 
  private:
   GuestMemory() = default;
+  // Calls `function` with the mapping of each slice and where in it the slice begins.
+  Status for_each_mapped(
+      std::span<const GuestSlice> slices,
+      const std::function<Status(const Mapping&, uint64_t offset, uint64_t size)>& function) const;
   // The host bytes of `slice`; nullptr unless all of it lies in one region.
   std::byte* locate(GuestSlice slice) const;
   StatusOr<std::byte*> locate_or_error(GuestAddr start, uint64_t size, const char* what) const;

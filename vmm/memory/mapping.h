@@ -1,5 +1,5 @@
-// Mapping owns one range of host address space; the only code that calls mmap, madvise and
-// memfd_create.
+// Mapping owns one range of host address space; the only code that calls mmap, mprotect, madvise
+// and memfd_create.
 //
 // Thread rule: like std::unique_ptr; the bytes behind it are shared with a guest and change at any
 // time. Invariant: a mapping is MAP_NORESERVE, MADV_DONTFORK and MADV_DONTDUMP: the embedder's own
@@ -24,11 +24,27 @@ enum class MapMode : uint8_t {
   kReadOnly,  // shared, PROT_READ
 };
 
+// `size` bytes at `offset` of a mapping that are of another file than the rest, `file_offset` in.
+struct MappedPart {
+  uint64_t offset = 0;
+  uint64_t size = 0;
+  int fd = -1;
+  uint64_t file_offset = 0;
+};
+
 class Mapping {
  public:
   Mapping() = default;
   // Maps `size` bytes of `fd` from `offset`; both are multiples of the page size.
-  static StatusOr<Mapping> map_file(int fd, uint64_t offset, uint64_t size, MapMode mode);
+  static StatusOr<Mapping> map_file(int fd, uint64_t offset, uint64_t size, MapMode mode) {
+    return map_files(fd, offset, size, {}, mode);
+  }
+  // The same with `parts` of other files over it: multiples of the page size, inside `size`.
+  static StatusOr<Mapping> map_files(int fd, uint64_t offset, uint64_t size,
+                                     std::span<const MappedPart> parts, MapMode mode);
+  // Room for stacks of threads: anonymous, never in huge pages, of which the first stack to be
+  // touched would have all the memory.
+  static StatusOr<Mapping> map_stacks(uint64_t size);
 
   Mapping(Mapping&& other) noexcept;
   Mapping& operator=(Mapping&& other) noexcept;
@@ -42,6 +58,12 @@ class Mapping {
   // Drops the private copies of [offset, offset + size): it reads as the file again
   // (MADV_DONTNEED).
   Status drop_private(uint64_t offset, uint64_t size) const;
+  // Makes private copies of the pages of [offset, offset + size) of a copy-on-write mapping, as
+  // writes to them would (MADV_POPULATE_WRITE, Linux 5.14; InvalidArgument before).
+  Status populate_private(uint64_t offset, uint64_t size) const;
+  // Whoever touches the page at `offset` of an anonymous mapping gets SIGSEGV from now on.
+  // MADV_GUARD_INSTALL (Linux 6.13) does without a mapping of its own for it; before, mprotect.
+  Status guard_page(uint64_t offset) const;
 
  private:
   Mapping(std::byte* data, uint64_t size) : data_(data), size_(size) {}

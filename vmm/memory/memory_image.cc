@@ -9,22 +9,10 @@
 
 #include "vmm/base/syscall.h"
 #include "vmm/memory/mapping.h"
+#include "vmm/memory/page_runs.h"
 
 namespace ramet {
 namespace {
-
-bool is_zero_page(const std::byte* page) {
-  // A page is zero when its first byte is and every byte equals the one before it.
-  return page[0] == std::byte{0} && std::memcmp(page, page + 1, kPageSize - 1) == 0;
-}
-
-void append_page(std::vector<Extent>* extents, uint64_t offset) {
-  if (!extents->empty() && extents->back().offset + extents->back().size == offset) {
-    extents->back().size += kPageSize;
-  } else {
-    extents->push_back({offset, kPageSize});
-  }
-}
 
 // Extents of the pages that hold something, found inside the file's data ranges; reads no hole.
 StatusOr<std::vector<Extent>> scan(int fd, uint64_t size) {
@@ -42,7 +30,7 @@ StatusOr<std::vector<Extent>> scan(int fd, uint64_t size) {
     const uint64_t end = std::min(static_cast<uint64_t>(hole.value), size);
     for (uint64_t at = static_cast<uint64_t>(data.value); at < end; at += kPageSize) {
       if (!is_zero_page(view.data() + at)) {
-        append_page(&extents, at);
+        append_extent(&extents, {at, kPageSize});
       }
     }
     position = std::max(end, static_cast<uint64_t>(data.value) + kPageSize);
@@ -86,8 +74,7 @@ StatusOr<std::shared_ptr<const MemoryImage>> MemoryImage::freeze(UniqueFd memfd,
   RAMET_ASSIGN_OR_RETURN(std::vector<Extent> extents, scan(memfd.get(), size));
   RAMET_RETURN_IF_ERROR(punch_between(memfd.get(), size, extents));
   RAMET_RETURN_IF_ERROR(seal_memfd(memfd.get()));
-  return std::shared_ptr<const MemoryImage>(
-      new MemoryImage(std::move(memfd), size, std::move(extents)));
+  return of_one_file(std::move(memfd), size, std::move(extents));
 }
 
 StatusOr<std::shared_ptr<const MemoryImage>> MemoryImage::from_extents(
@@ -100,8 +87,7 @@ StatusOr<std::shared_ptr<const MemoryImage>> MemoryImage::from_extents(
     RAMET_RETURN_IF_ERROR(fill(extent.offset, {part.data(), extent.size}));
   }
   RAMET_RETURN_IF_ERROR(seal_memfd(memfd.get()));
-  return std::shared_ptr<const MemoryImage>(
-      new MemoryImage(std::move(memfd), size, {extents.begin(), extents.end()}));
+  return of_one_file(std::move(memfd), size, {extents.begin(), extents.end()});
 }
 
 uint64_t MemoryImage::stored_bytes() const {
@@ -112,8 +98,37 @@ uint64_t MemoryImage::stored_bytes() const {
   return total;
 }
 
+std::shared_ptr<const MemoryImage> MemoryImage::of_one_file(UniqueFd fd, uint64_t size,
+                                                            std::vector<Extent> extents) {
+  return std::shared_ptr<const MemoryImage>(new MemoryImage(
+      {std::make_shared<const UniqueFd>(std::move(fd))}, size, {}, std::move(extents)));
+}
+
+MemoryView MemoryImage::view() const {
+  MemoryView view = {.fd = fd()};
+  for (const LayerPart& part : parts_) {
+    view.parts.push_back({part.where.offset, part.where.size, files_[part.layer]->get()});
+  }
+  return view;
+}
+
 Status MemoryImage::read(uint64_t offset, std::span<std::byte> into) const {
-  return sys::pread_exactly(fd(), into, offset, "read template memory");
+  const auto read_file = [&](size_t file, uint64_t end) -> Status {
+    const auto bytes = into.first(std::min<uint64_t>(end - offset, into.size()));
+    into = into.subspan(bytes.size());
+    const uint64_t at = offset;
+    offset += bytes.size();
+    return bytes.empty()
+               ? Status()
+               : sys::pread_exactly(files_[file]->get(), bytes, at, "read template memory");
+  };
+  for (const LayerPart& part : parts_) {
+    if (part.where.end() > offset) {
+      RAMET_RETURN_IF_ERROR(read_file(0, std::max(part.where.offset, offset)));
+      RAMET_RETURN_IF_ERROR(read_file(part.layer, part.where.end()));
+    }
+  }
+  return read_file(0, offset + into.size());
 }
 
 }  // namespace ramet

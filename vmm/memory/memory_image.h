@@ -1,9 +1,11 @@
-// MemoryImage: a template's memory as a sealed memfd, which any number of machines map
-// copy-on-write.
+// MemoryImage: a template's memory as sealed memfds, which any number of machines map
+// copy-on-write: a base, and over some of it at most MemoryView::kMaxParts parts of layers.
 //
 // Thread rule: immutable once made; share freely.
-// Invariant: the file is sealed, so neither its size nor its bytes can change under a mapping (a
-// truncated file would be a SIGBUS in the embedder). Pages of zeros are holes.
+// Invariant: the files are sealed, so neither their size nor their bytes can change under a mapping
+// (a truncated file would be a SIGBUS in the embedder). Pages of zeros are holes. Every file is as
+// large as the image and holds each page at the page's own offset, and nothing is looked for in
+// more than one: whatever an image was forked and layered from, it costs its forks the same.
 #ifndef RAMET_VMM_MEMORY_MEMORY_IMAGE_H_
 #define RAMET_VMM_MEMORY_MEMORY_IMAGE_H_
 
@@ -15,16 +17,12 @@
 
 #include "vmm/base/status.h"
 #include "vmm/base/unique_fd.h"
+#include "vmm/memory/extent.h"
+#include "vmm/memory/guest_memory.h"
+#include "vmm/memory/layer_plan.h"
+#include "vmm/memory/page_capture.h"
 
 namespace ramet {
-
-// A run of pages that are not all zero: `size` bytes at `offset`, both multiples of the page size.
-struct Extent {
-  uint64_t offset = 0;
-  uint64_t size = 0;
-
-  friend bool operator==(const Extent&, const Extent&) = default;
-};
 
 class MemoryImage {
  public:
@@ -39,20 +37,39 @@ class MemoryImage {
                                                                    std::span<const Extent> extents,
                                                                    const Fill& fill);
 
-  int fd() const { return fd_.get(); }
+  // The image of a machine that was forked from this one and whose own pages are `capture`'s: a
+  // layer over this one's base, and over what of its layers it does not cover. Where more than half
+  // of this image would be copied into the layer, one file without a layer instead.
+  StatusOr<std::shared_ptr<const MemoryImage>> with_pages(const PageCapture& capture) const;
+
+  // The base's.
+  int fd() const { return files_.front()->get(); }
   uint64_t size() const { return size_; }
+  // What to map; valid while the image lives.
+  MemoryView view() const;
+  // Where it holds something: runs of pages that are not all zero.
   const std::vector<Extent>& extents() const { return extents_; }
+  const std::vector<LayerPart>& parts() const { return parts_; }
   uint64_t stored_bytes() const;
 
   // Copies [offset, offset + into.size()) out.
   Status read(uint64_t offset, std::span<std::byte> into) const;
 
  private:
-  MemoryImage(UniqueFd fd, uint64_t size, std::vector<Extent> extents)
-      : fd_(std::move(fd)), size_(size), extents_(std::move(extents)) {}
+  // The base's, then those of the layers in parts().
+  using Files = std::vector<std::shared_ptr<const UniqueFd>>;
 
-  const UniqueFd fd_;
+  MemoryImage(Files files, uint64_t size, std::vector<LayerPart> parts, std::vector<Extent> extents)
+      : files_(std::move(files)),
+        size_(size),
+        parts_(std::move(parts)),
+        extents_(std::move(extents)) {}
+  static std::shared_ptr<const MemoryImage> of_one_file(UniqueFd fd, uint64_t size,
+                                                        std::vector<Extent> extents);
+
+  const Files files_;
   const uint64_t size_;
+  const std::vector<LayerPart> parts_;  // ascending, apart from each other
   const std::vector<Extent> extents_;
 };
 

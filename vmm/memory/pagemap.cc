@@ -48,61 +48,151 @@ constexpr uint64_t kEntrySwapped = uint64_t{1} << 62;
 constexpr uint64_t kEntryFile = uint64_t{1} << 61;
 constexpr size_t kEntries = 2048;
 
-bool is_private(uint64_t entry) {
-  return (entry & (kEntryPresent | kEntrySwapped)) != 0 && (entry & kEntryFile) == 0;
-}
+// What the lowest and the next level of x86-64's page tables cover (Intel SDM 3A, 4.5).
+constexpr uint64_t kTableCovers = uint64_t{1} << 21;
+constexpr uint64_t kDirectoryCovers = uint64_t{1} << 30;
 
-template <typename Range>
-StatusOr<uint64_t> sum_regions(const GuestMemory& memory, Range range) {
-  uint64_t total = 0;
-  for (size_t i = 0; i < memory.regions().size(); ++i) {
-    const uint64_t start = memory.host_address(i);
-    RAMET_ASSIGN_OR_RETURN(const uint64_t bytes, range(start, start + memory.regions()[i].size));
-    total += bytes;
+// Areas of a size in which something lies; ranges come in ascending order.
+class Areas {
+ public:
+  explicit Areas(uint64_t size) : size_(size) {}
+  void add(uint64_t start, uint64_t end) {
+    const uint64_t first = std::max(start / size_, next_);
+    next_ = std::max(next_, (end - 1) / size_ + 1);
+    count_ += next_ > first ? next_ - first : 0;
   }
-  return total;
-}
+  uint64_t count() const { return count_; }
+
+ private:
+  uint64_t size_;
+  uint64_t next_ = 0;
+  uint64_t count_ = 0;
+};
 
 }  // namespace
+
+class Pagemap::Bytes : public Visitor {
+ public:
+  bool only_private() const override { return true; }
+  void add(const Run& run) override { bytes_ += run.end - run.start; }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  uint64_t bytes_ = 0;
+};
+
+class Pagemap::Tally : public Visitor {
+ public:
+  // Its addresses may be lower than those of the last one.
+  void begin_region(const MemoryRegion& /*region*/, uint64_t /*host_start*/) override {
+    use_.page_table_bytes += (tables_.count() + directories_.count()) * kPageSize;
+    tables_ = Areas(kTableCovers);
+    directories_ = Areas(kDirectoryCovers);
+  }
+  void add(const Run& run) override {
+    const uint64_t bytes = run.end - run.start;
+    (run.is_file ? use_.shared_bytes : use_.private_bytes) += bytes;
+    use_.swapped_bytes += run.is_swapped && !run.is_file ? bytes : 0;
+    tables_.add(run.start, run.end);
+    directories_.add(run.start, run.end);
+  }
+  MemoryUse use() {
+    begin_region({}, 0);
+    return use_;
+  }
+
+ private:
+  MemoryUse use_;
+  Areas tables_{kTableCovers};
+  Areas directories_{kDirectoryCovers};
+};
+
+// Regions ascend in the file, too.
+class Pagemap::Touched : public Visitor {
+ public:
+  void begin_region(const MemoryRegion& region, uint64_t host_start) override {
+    file_offset_ = region.file_offset;
+    host_start_ = host_start;
+  }
+  void add(const Run& run) override {
+    const PageRange pages = {(run.start - host_start_ + file_offset_) / kPageSize,
+                             (run.end - run.start) / kPageSize};
+    append_pages(pages, run.is_file ? &set_.read : &set_.written);
+  }
+  WorkingSet set() && { return std::move(set_); }
+
+ private:
+  uint64_t file_offset_ = 0;
+  uint64_t host_start_ = 0;
+  WorkingSet set_;
+};
+
+class Pagemap::Private final : public Touched {
+ public:
+  bool only_private() const override { return true; }
+};
 
 StatusOr<std::unique_ptr<Pagemap>> Pagemap::open() {
   RAMET_ASSIGN_OR_RETURN(UniqueFd fd, sys::open("/proc/self/pagemap", O_RDONLY));
   return std::unique_ptr<Pagemap>(new Pagemap(std::move(fd)));
 }
 
-StatusOr<uint64_t> Pagemap::private_bytes(const GuestMemory& memory) const {
-  if (can_scan()) {
-    auto scanned = scan(memory);
-    if (!absl::IsUnimplemented(scanned.status())) {
-      return scanned;
+StatusOr<uint64_t> Pagemap::private_bytes(const GuestMemory& memory, Way way) const {
+  Bytes bytes;
+  RAMET_RETURN_IF_ERROR(walk(memory, way, &bytes));
+  return bytes.bytes();
+}
+
+StatusOr<MemoryUse> Pagemap::use(const GuestMemory& memory, Way way) const {
+  Tally tally;
+  RAMET_RETURN_IF_ERROR(walk(memory, way, &tally));
+  return tally.use();
+}
+
+StatusOr<WorkingSet> Pagemap::touched(const GuestMemory& memory, Way way) const {
+  Touched touched;
+  RAMET_RETURN_IF_ERROR(walk(memory, way, &touched));
+  return std::move(touched).set();
+}
+
+StatusOr<std::vector<PageRange>> Pagemap::private_pages(const GuestMemory& memory, Way way) const {
+  Private pages;
+  RAMET_RETURN_IF_ERROR(walk(memory, way, &pages));
+  return std::move(pages).set().written;
+}
+
+Status Pagemap::walk(const GuestMemory& memory, Way way, Visitor* visitor) const {
+  for (size_t i = 0; i < memory.regions().size(); ++i) {
+    const uint64_t start = memory.host_address(i);
+    const uint64_t end = start + memory.regions()[i].size;
+    visitor->begin_region(memory.regions()[i], start);
+    if (way == Way::kScan || (way == Way::kBest && can_scan())) {
+      const Status scanned = scan(start, end, visitor);
+      if (way == Way::kScan || !absl::IsUnimplemented(scanned)) {
+        RAMET_RETURN_IF_ERROR(scanned);
+        continue;
+      }
+      can_scan_.store(false, std::memory_order_relaxed);
     }
-    can_scan_.store(false, std::memory_order_relaxed);
+    RAMET_RETURN_IF_ERROR(read(start, end, visitor));
   }
-  return read_entries(memory);
+  return Status();
 }
 
-StatusOr<uint64_t> Pagemap::scan(const GuestMemory& memory) const {
-  return sum_regions(memory,
-                     [this](uint64_t start, uint64_t end) { return scan_range(start, end); });
-}
-
-StatusOr<uint64_t> Pagemap::read_entries(const GuestMemory& memory) const {
-  return sum_regions(memory,
-                     [this](uint64_t start, uint64_t end) { return read_range(start, end); });
-}
-
-StatusOr<uint64_t> Pagemap::scan_range(uint64_t start, uint64_t end) const {
+Status Pagemap::scan(uint64_t start, uint64_t end, Visitor* visitor) const {
   std::array<ScanRegion, kRegions> found;
-  uint64_t bytes = 0;
   while (start < end) {
     ScanArgument argument;
     argument.start = start;
     argument.end = end;
     argument.vec = reinterpret_cast<uint64_t>(found.data());
     argument.vec_len = found.size();
-    argument.category_inverted = kPageIsFile;
-    argument.category_mask = kPageIsFile;
+    if (visitor->only_private()) {
+      argument.category_inverted = kPageIsFile;
+      argument.category_mask = kPageIsFile;
+    }
     argument.category_anyof_mask = kPageIsPresent | kPageIsSwapped;
+    argument.return_mask = kPageIsFile | kPageIsSwapped;
     const sys::Result result =
         sys::ioctl(fd_.get(), kPagemapScanRequest, static_cast<void*>(&argument));
     if (result.error == EINTR) {
@@ -112,19 +202,21 @@ StatusOr<uint64_t> Pagemap::scan_range(uint64_t start, uint64_t end) const {
         result.status(absl::StrFormat("PAGEMAP_SCAN of %d bytes of guest memory", end - start)));
     const auto count = std::min(static_cast<size_t>(result.value), found.size());
     for (const ScanRegion& region : std::span(found).first(count)) {
-      bytes += region.end - region.start;
+      visitor->add({.start = region.start,
+                    .end = region.end,
+                    .is_swapped = (region.categories & kPageIsSwapped) != 0,
+                    .is_file = (region.categories & kPageIsFile) != 0});
     }
     if (argument.walk_end <= start) {
       return absl::InternalError("PAGEMAP_SCAN did not move on");
     }
     start = argument.walk_end;
   }
-  return bytes;
+  return Status();
 }
 
-StatusOr<uint64_t> Pagemap::read_range(uint64_t start, uint64_t end) const {
+Status Pagemap::read(uint64_t start, uint64_t end, Visitor* visitor) const {
   std::array<uint64_t, kEntries> entries;
-  uint64_t pages = 0;
   while (start < end) {
     const size_t wanted = std::min<uint64_t>((end - start) / kPageSize, entries.size());
     const iovec part = {entries.data(), wanted * sizeof(uint64_t)};
@@ -135,11 +227,18 @@ StatusOr<uint64_t> Pagemap::read_range(uint64_t start, uint64_t end) const {
     if (got == 0) {
       return absl::DataLossError("/proc/self/pagemap ends before guest memory does");
     }
-    pages +=
-        static_cast<uint64_t>(std::ranges::count_if(std::span(entries).first(got), is_private));
-    start += got * kPageSize;
+    for (const uint64_t entry : std::span(entries).first(got)) {
+      const bool is_file = (entry & kEntryFile) != 0;
+      if ((entry & (kEntryPresent | kEntrySwapped)) != 0 && !(is_file && visitor->only_private())) {
+        visitor->add({.start = start,
+                      .end = start + kPageSize,
+                      .is_swapped = (entry & kEntrySwapped) != 0,
+                      .is_file = is_file});
+      }
+      start += kPageSize;
+    }
   }
-  return pages * kPageSize;
+  return Status();
 }
 
 }  // namespace ramet

@@ -7,6 +7,9 @@
 #include <cerrno>
 #include <utility>
 
+#include "lib/agent/guest/files.h"
+#include "lib/agent/guest/log.h"
+
 namespace ramet::guest {
 
 Cgroups::Cgroups(std::string parent) : parent_(std::move(parent)) {
@@ -39,6 +42,44 @@ void Cgroups::remove(const std::string& folder) {
   if (!folder.empty() && ::rmdir(folder.c_str()) != 0 && errno == EBUSY) {
     leftover_.push_back(folder);
   }
+}
+
+bool Cgroups::freeze() {
+  if (parent_.empty() || !write_file(parent_ + "/cgroup.freeze", "1")) {
+    return false;
+  }
+  for (int tenths = 0; tenths < 10 * kFreezeWithinMs; ++tenths) {
+    const auto events = read_file(parent_ + "/cgroup.events");
+    if (events && events->find("frozen 1") != std::string::npos) {
+      return true;
+    }
+    ::usleep(100);
+  }
+  thaw();
+  return false;
+}
+
+void Cgroups::thaw() {
+  if (!parent_.empty() && !write_file(parent_ + "/cgroup.freeze", "0")) {
+    log(errno_text("thaw " + parent_, errno));
+  }
+}
+
+// The groups' parent is a child of the hierarchy's root: "0::/ramet/exec-1" (cgroup-v2.rst).
+bool Cgroups::holds(uint32_t pid) const {
+  const size_t slash = parent_.rfind('/');
+  const auto text = read_file("/proc/" + std::to_string(pid) + "/cgroup");
+  if (slash == std::string::npos || !text) {
+    return false;
+  }
+  const std::string ours = "0::" + parent_.substr(slash) + "/";
+  std::string_view rest = *text;
+  while (!rest.empty()) {
+    if ((std::string(cut(rest, '\n')) + "/").starts_with(ours)) {
+      return true;
+    }
+  }
+  return false;
 }
 
 void Cgroups::sweep() {

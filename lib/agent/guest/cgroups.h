@@ -15,17 +15,28 @@
 
 namespace ramet::guest {
 
+// A process that waits for a disk stops when it has what it waits for.
+inline constexpr int kFreezeWithinMs = 5000;
+
 class Cgroups {
  public:
   // `parent` is a folder of a mounted cgroup2 that is ours, made when missing; empty or unusable:
   // commands run without a group.
   explicit Cgroups(std::string parent);
 
+  // Whether commands have groups.
+  bool usable() const { return !parent_.empty(); }
   // Makes the next group ahead of need: making one costs the kernel more than the rest of starting
   // a command, and a template keeps the one made before its freeze for the first exec of each fork.
   void prepare();
   // A new group's folder; empty without cgroup2.
   std::string take();
+  // Stops every process of every group, and says whether all have: kFreezeWithinMs at most. False
+  // without cgroup2, too.
+  bool freeze();
+  void thaw();
+  // Whether this process is in one of the groups.
+  bool holds(uint32_t pid) const;
   // Removes the folder now or, while a process is in it, later.
   void remove(const std::string& folder);
 

@@ -34,11 +34,12 @@ namespace {
 
 // A kernel without a console gives init no descriptors; a pipe must not become one of these.
 void open_standard_streams() {
-  for (int fd = ::open("/dev/console", O_RDWR); fd >= 0 && fd <= STDERR_FILENO;) {
+  int fd = ::open("/dev/console", O_RDWR);
+  while (fd >= 0 && fd <= STDERR_FILENO) {
     fd = ::dup(fd);
-    if (fd > STDERR_FILENO) {
-      ::close(fd);
-    }
+  }
+  if (fd >= 0) {  // else every command would have it
+    ::close(fd);
   }
 }
 

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "lib/agent/guest/log.h"
 #include "lib/agent/guest/vsock.h"
@@ -124,6 +125,9 @@ void Server::collect() {
 }
 
 bool Server::serves(const wire::Message& message) const {
+  if (suspended_ && !cgroups_.usable() && std::holds_alternative<wire::ExecRequest>(message)) {
+    return false;  // nothing would hold it
+  }
   return !frozen_ || std::holds_alternative<wire::Reseed>(message);
 }
 
@@ -145,6 +149,10 @@ void Server::control(Connection& connection, const wire::Message& message) {
     reseed(connection, *reseed_request);
   } else if (std::holds_alternative<wire::Freeze>(message)) {
     freeze(connection);
+  } else if (std::holds_alternative<wire::Suspend>(message)) {
+    suspend(connection);
+  } else if (std::holds_alternative<wire::Thaw>(message)) {
+    thaw(connection);
   } else if (std::holds_alternative<wire::Poweroff>(message)) {
     machine_.power_off();
   } else {
@@ -153,6 +161,10 @@ void Server::control(Connection& connection, const wire::Message& message) {
 }
 
 void Server::reseed(Connection& connection, const wire::Reseed& reseed) {
+  if (suspended_) {
+    close_others(connection);
+    frozen_ = true;
+  }
   const std::string trouble = machine_.reseed(reseed);
   if (!trouble.empty()) {
     frozen_ = true;  // whatever it was before: this generator is not to be trusted
@@ -161,33 +173,95 @@ void Server::reseed(Connection& connection, const wire::Reseed& reseed) {
     return;
   }
   frozen_ = false;
+  if (std::exchange(suspended_, false)) {
+    cgroups_.thaw();
+  }
   connection.send(wire::ReseedAck{reseed.generation});
 }
 
+wire::FreezeReply Server::reply_of(const std::vector<wire::LiveProcess>& live) {
+  wire::FreezeReply reply;
+  reply.live_count = static_cast<uint32_t>(live.size());
+  const size_t listed = std::min(live.size(), wire::kMaxListedProcesses);
+  reply.processes.assign(live.begin(), live.begin() + static_cast<std::ptrdiff_t>(listed));
+  return reply;
+}
+
+void Server::close_others(const Connection& connection) {
+  for (const auto& each : connections_) {
+    if (each.get() != &connection) {
+      each->close();
+    }
+  }
+}
+
+// A command's process belongs to no group for its first moment.
+std::optional<std::vector<wire::LiveProcess>> Server::strays() {
+  constexpr int kWithinMs = 200;
+  for (int waited_ms = 0;; ++waited_ms) {
+    auto live = machine_.live_processes();
+    if (live) {
+      std::erase_if(*live, [&](const wire::LiveProcess& each) { return cgroups_.holds(each.pid); });
+    }
+    if (!live || live->empty() || waited_ms == kWithinMs) {
+      return live;
+    }
+    ::usleep(1000);
+    reap();
+  }
+}
+
+void Server::suspend(Connection& connection) {
+  if (suspended_) {
+    connection.refuse(wire::ErrorCode::kBusy, "the processes are held already");
+    return;
+  }
+  if (cgroups_.usable() && !cgroups_.freeze()) {
+    connection.refuse(wire::ErrorCode::kInternal, "the commands' control groups do not freeze");
+    return;
+  }
+  const auto live = strays();
+  suspended_ = live && live->empty();
+  if (!suspended_ && cgroups_.usable()) {
+    cgroups_.thaw();
+  }
+  if (!live) {
+    connection.refuse(wire::ErrorCode::kInternal, "the processes cannot be listed");
+    return;
+  }
+  connection.send(reply_of(*live));
+}
+
+void Server::thaw(Connection& connection) {
+  if (!std::exchange(suspended_, false)) {
+    connection.refuse(wire::ErrorCode::kProtocol, "nothing is held");
+    return;
+  }
+  if (cgroups_.usable()) {
+    cgroups_.thaw();
+  }
+  connection.send(wire::Thawed{});
+}
+
 void Server::freeze(Connection& connection) {
+  if (suspended_) {
+    connection.refuse(wire::ErrorCode::kBusy, "the processes are held");
+    return;
+  }
   reap();
   const auto live = machine_.live_processes();
   if (!live) {
     connection.refuse(wire::ErrorCode::kInternal, "the processes cannot be listed");
     return;
   }
-  wire::FreezeReply reply;
-  reply.live_count = static_cast<uint32_t>(live->size());
-  reply.processes.assign(live->begin(),
-                         live->begin() + static_cast<std::ptrdiff_t>(
-                                             std::min(live->size(), wire::kMaxListedProcesses)));
   if (!live->empty()) {
-    connection.send(reply);
+    connection.send(reply_of(*live));
     return;
   }
   frozen_ = true;
   machine_.settle();
-  for (const auto& each : connections_) {
-    if (each.get() != &connection) {
-      each->close();
-    }
-  }
-  connection.send(reply);
+  close_others(connection);
+  connection.send(reply_of(*live));
   connection.close_after_flush();
 }
 

@@ -3,11 +3,15 @@
 //
 // Thread rule: one thread; SIGCHLD is blocked in it.
 // Invariant: once frozen, nothing but a successful Reseed makes the server run a command again.
+// While suspended no command runs, one that is asked for then included; a Reseed ends those that
+// had begun (in what was restored nobody waits for them: as when a connection breaks), and what
+// they left behind goes on after it.
 #ifndef RAMET_LIB_AGENT_GUEST_SERVER_H_
 #define RAMET_LIB_AGENT_GUEST_SERVER_H_
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +60,12 @@ class Server final : public RequestHandler {
   void collect();
   uint64_t next_deadline_ns() const;
   void freeze(Connection& connection);
+  void suspend(Connection& connection);
+  void thaw(Connection& connection);
+  // Processes but ours that no freeze of the groups holds; nothing when that cannot be known.
+  std::optional<std::vector<wire::LiveProcess>> strays();
+  void close_others(const Connection& connection);
+  static wire::FreezeReply reply_of(const std::vector<wire::LiveProcess>& live);
   void reseed(Connection& connection, const wire::Reseed& reseed);
 
   Machine& machine_;
@@ -69,6 +79,7 @@ class Server final : public RequestHandler {
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<Running> running_;
   bool frozen_ = false;
+  bool suspended_ = false;
 };
 
 }  // namespace ramet::guest

@@ -128,6 +128,10 @@ Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
   if (is<Pause>(request)) {
     return Done{instance_->machine().pause()};
   }
+  if (is<AskMemory>(request)) {
+    const auto use = instance_->memory_use();
+    return use.ok() ? Reply(*use) : Reply(Done{use.status()});
+  }
   return instance_->metrics();
 }
 
@@ -147,9 +151,9 @@ Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   if (files.size() == 3) {
     overlay_ = std::move(files[2]);
   }
+  plan.memory.fd = files[0].get();
   RAMET_ASSIGN_OR_RETURN(
-      auto memory,
-      GuestMemory::create(files[0].get(), plan.state.machine.regions, MapMode::kPrivate));
+      auto memory, GuestMemory::create(plan.memory, plan.state.machine.regions, MapMode::kPrivate));
   const HelperBounds bounds =
       bounds_of(fork.limits, memory->total_bytes(),
                 static_cast<uint32_t>(plan.state.machine.vcpus.size()), overlay_bytes);
@@ -167,8 +171,10 @@ Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   if (fork.wants_console) {
     options.console = [this](std::string_view text) { outbox_.console(text); };
   }
+  RAMET_ASSIGN_OR_RETURN(auto machine,
+                         Machine::restore(host.machine, std::move(memory), plan.state.machine));
   RAMET_ASSIGN_OR_RETURN(
-      auto instance, Instance::restore(host, std::move(memory), plan.state, std::move(options)));
+      auto instance, Instance::restore(host, std::move(machine), plan.state, std::move(options)));
   RAMET_RETURN_IF_ERROR(instance->change_generation(fork.generation));
   instance_ = std::move(instance);
   instance_->on_end(

@@ -79,6 +79,13 @@ InstanceMetrics decode_metrics(Decoder* in) {
   return metrics;
 }
 
+// In the order of the wire.
+template <typename Use>
+auto memory_numbers(Use& use) {
+  return std::array{&use.private_bytes, &use.swapped_bytes, &use.shared_bytes,
+                    &use.page_table_bytes};
+}
+
 void encode_limits(const InstanceLimits& limits, Encoder* out) {
   for (const uint64_t number :
        {limits.wall_ns, limits.cpu_ns, limits.private_bytes, limits.disk_bytes}) {
@@ -116,6 +123,7 @@ struct Body {
   void operator()(const Resume&) const {}
   void operator()(const Pause&) const {}
   void operator()(const AskMetrics&) const {}
+  void operator()(const AskMemory&) const {}
   void operator()(const Fork& fork) const {
     out->raw(fork.generation);
     out->number(fork.host_port_offset);
@@ -131,6 +139,11 @@ struct Body {
   }
   void operator()(const Done& done) const { encode_status(done.status, out); }
   void operator()(const InstanceMetrics& metrics) const { encode_metrics(metrics, out); }
+  void operator()(const MemoryUse& use) const {
+    for (const uint64_t* number : memory_numbers(use)) {
+      out->number(*number);
+    }
+  }
   void operator()(const ConsoleBytes& console) const { out->text(console.text); }
   void operator()(const LogLine& line) const {
     out->number(static_cast<uint8_t>(line.level));
@@ -206,6 +219,9 @@ StatusOr<Request> decode_request(std::span<const std::byte> bytes) {
     case number_of<Request, AskMetrics>():
       request = AskMetrics{};
       break;
+    case number_of<Request, AskMemory>():
+      request = AskMemory{};
+      break;
     default:
       return unknown("a request", kind);
   }
@@ -227,6 +243,17 @@ StatusOr<Reply> decode_reply(std::span<const std::byte> bytes) {
     case number_of<Reply, InstanceMetrics>():
       reply = decode_metrics(&in);
       break;
+    case number_of<Reply, MemoryUse>(): {
+      MemoryUse use;
+      for (uint64_t* number : memory_numbers(use)) {
+        *number = in.number<uint64_t>();
+      }
+      if (use.swapped_bytes > use.private_bytes) {
+        return absl::DataLossError("reply of a helper process: more is swapped out than there is");
+      }
+      reply = use;
+      break;
+    }
     default:
       return unknown("a reply", kind);
   }

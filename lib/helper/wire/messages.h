@@ -56,7 +56,8 @@ struct Connect {
 struct Resume {};
 struct Pause {};
 struct AskMetrics {};
-using Request = std::variant<Files, Fork, Connect, Resume, Pause, AskMetrics>;
+struct AskMemory {};
+using Request = std::variant<Files, Fork, Connect, Resume, Pause, AskMetrics, AskMemory>;
 
 std::vector<std::byte> encode(const Request& request);
 StatusOr<Request> decode_request(std::span<const std::byte> bytes);
@@ -70,7 +71,7 @@ struct Hello {
 struct Done {
   Status status = {};
 };
-using Reply = std::variant<Hello, Done, InstanceMetrics>;
+using Reply = std::variant<Hello, Done, InstanceMetrics, MemoryUse>;
 
 std::vector<std::byte> encode(const Reply& reply);
 // The helper's side of it.

@@ -33,11 +33,15 @@ class Files {
   explicit Files(std::vector<UniqueFd> files) : files_(std::move(files)) {}
 
   StatusOr<std::shared_ptr<const DiskFile>> next(const char* name) {
+    RAMET_ASSIGN_OR_RETURN(UniqueFd file, next_plain());
+    return DiskFile::adopt(std::move(file), name, Access::kReadOnly);
+  }
+  StatusOr<UniqueFd> next_plain() {
     if (used_ == files_.size()) {
       return absl::DataLossError(
           absl::StrFormat("a plan that wants more than the %d files it came with", files_.size()));
     }
-    return DiskFile::adopt(std::move(files_[used_++]), name, Access::kReadOnly);
+    return std::move(files_[used_++]);
   }
   Status finish() const {
     return used_ == files_.size() ? Status()
@@ -82,9 +86,25 @@ StatusOr<std::shared_ptr<const LayerStack>> decode_scratch(Decoder* in, Files* f
   return stack;
 }
 
+// Where parts lie is GuestMemory's to check.
+Status decode_memory(Decoder* in, Files* files, Plan* plan) {
+  const auto parts = in->bounded<uint32_t>(0, MemoryView::kMaxParts, "parts of memory");
+  RAMET_RETURN_IF_ERROR(in->status());
+  for (uint32_t i = 0; i < parts; ++i) {
+    MemoryView::Part part;
+    part.offset = in->number<uint64_t>();
+    part.size = in->number<uint64_t>();
+    RAMET_ASSIGN_OR_RETURN(UniqueFd file, files->next_plain());
+    part.fd = file.get();
+    plan->files.push_back(std::move(file));
+    plan->memory.parts.push_back(part);
+  }
+  return Status();
+}
+
 }  // namespace
 
-std::vector<int> files_of(const Disks& disks) {
+std::vector<int> files_of(const Disks& disks, const MemoryView& memory) {
   std::vector<int> files;
   if (disks.root != nullptr) {
     files.push_back(disks.root->fd());
@@ -97,16 +117,25 @@ std::vector<int> files_of(const Disks& disks) {
       files.push_back(disks.scratch->layer_file(layer).fd());
     }
   }
+  for (const MemoryView::Part& part : memory.parts) {
+    files.push_back(part.fd);
+  }
   return files;
 }
 
-std::vector<std::byte> encode_plan(const InstanceState& state, const Disks& disks) {
+std::vector<std::byte> encode_plan(const InstanceState& state, const Disks& disks,
+                                   const MemoryView& memory) {
   Encoder out;
   out.blob(encode_sections(to_sections(state)));
   out.number(static_cast<uint8_t>(disks.root != nullptr));
   out.number(static_cast<uint8_t>(disks.scratch != nullptr));
   if (disks.scratch != nullptr) {
     encode_scratch(*disks.scratch, &out);
+  }
+  out.number(static_cast<uint32_t>(memory.parts.size()));
+  for (const MemoryView::Part& part : memory.parts) {
+    out.number(part.offset);
+    out.number(part.size);
   }
   return out.take();
 }
@@ -127,6 +156,7 @@ StatusOr<Plan> decode_plan(std::span<const std::byte> bytes, std::vector<UniqueF
   if (has_scratch) {
     RAMET_ASSIGN_OR_RETURN(plan.disks.scratch, decode_scratch(&in, &files));
   }
+  RAMET_RETURN_IF_ERROR(decode_memory(&in, &files, &plan));
   RAMET_RETURN_IF_ERROR(in.finish());
   RAMET_RETURN_IF_ERROR(files.finish());
   return plan;

@@ -20,14 +20,19 @@ namespace ramet::helper {
 inline constexpr size_t kMaxPlanBytes = size_t{128} << 20;
 
 // The descriptors that a plan counts on, in its order: the root disk's file, the scratch disk's
-// base, its layers from the oldest on; those that there are.
-std::vector<int> files_of(const Disks& disks);
+// base, its layers from the oldest on; those that there are; then that of each part of memory which
+// is not of the memory's first file, which comes by itself.
+std::vector<int> files_of(const Disks& disks, const MemoryView& memory);
 
-std::vector<std::byte> encode_plan(const InstanceState& state, const Disks& disks);
+std::vector<std::byte> encode_plan(const InstanceState& state, const Disks& disks,
+                                   const MemoryView& memory);
 
 struct Plan {
   InstanceState state;
   Disks disks;
+  // Without its first file; descriptors of `files`.
+  MemoryView memory;
+  std::vector<UniqueFd> files;
 };
 // DataLoss where the bytes, or their number of files, are not what encode_plan() makes.
 StatusOr<Plan> decode_plan(std::span<const std::byte> bytes, std::vector<UniqueFd> files);

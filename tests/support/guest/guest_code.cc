@@ -200,14 +200,10 @@ Status enter_program(Machine& machine, uint32_t vcpu,
   });
 }
 
-namespace {
-
 Status insert_recorders(Box* box) {
   RAMET_RETURN_IF_ERROR(box->machine->pio().insert(kPortBase, kPortRoom, box->ports.get()));
   return box->machine->mmio().insert(kGuestMmio, kGuestMmioBytes, box->mmio.get());
 }
-
-}  // namespace
 
 jail::Jail* shared_jail() {
   static const auto jail =
@@ -246,9 +242,10 @@ StatusOr<Box> fork_box(std::shared_ptr<const Kvm> kvm, const MemoryImage& image,
   Box box;
   box.kvm = kvm;
   RAMET_ASSIGN_OR_RETURN(auto memory,
-                         GuestMemory::create(image.fd(), state.regions, MapMode::kPrivate));
+                         GuestMemory::create(image.view(), state.regions, MapMode::kPrivate));
   RAMET_ASSIGN_OR_RETURN(box.machine,
                          Machine::restore({kvm, shared_jail()}, std::move(memory), state));
+  RAMET_RETURN_IF_ERROR(box.machine->restore_time(state));
   RAMET_RETURN_IF_ERROR(insert_recorders(&box));
   return box;
 }

@@ -45,8 +45,10 @@ TEST_CASE("fifty forks killed in the middle of a command leave no descriptor, th
     kill_in_the_middle();
   }
   const auto after = settled_process(before);
-  CHECK(after.fds == before.fds);
-  CHECK(after.threads == before.threads);
+  // Threads are kept for the next vCPUs, each with its filter's listener, so many at most.
+  const uint32_t kept = sandbox::EngineOptions().idle_threads;
+  CHECK(after.fds <= before.fds + kept);
+  CHECK(after.threads <= before.threads + kept);
   CHECK(after.mappings <= before.mappings + 8);  // the C library's arenas
 }
 

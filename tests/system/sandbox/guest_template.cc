@@ -37,7 +37,8 @@ std::string python_rootfs() { return deps_dir() + "/rootfs/python.img"; }
 
 absl::StatusOr<std::shared_ptr<sandbox::Engine>> test_engine() {
 #if defined(RAMET_NO_IDLE_THREADS)  // each thread is made anew: the fault tests count and fail them
-  return sandbox::Engine::create({.scratch_directory = temp_root(), .idle_threads = 0});
+  return sandbox::Engine::create(
+      {.scratch_directory = temp_root(), .idle_threads = 0, .ready_shells = 0});
 #else
   return sandbox::Engine::create({.scratch_directory = temp_root()});
 #endif
@@ -63,11 +64,15 @@ const absl::StatusOr<sandbox::Template>& shared_template() {
   return kTemplate;
 }
 
-absl::StatusOr<sandbox::Sandbox> fork_shared(sandbox::ForkOptions options) {
+sandbox::ForkOptions isolated(sandbox::ForkOptions options) {
 #if defined(RAMET_IN_HELPERS)
   options.isolation = sandbox::Isolation::kProcess;
 #endif
-  return sandbox::fork(*shared_template(), options);
+  return options;
+}
+
+absl::StatusOr<sandbox::Sandbox> fork_shared(sandbox::ForkOptions options) {
+  return sandbox::fork(*shared_template(), isolated(std::move(options)));
 }
 
 absl::StatusOr<sandbox::ExecResult> shell(sandbox::Sandbox& box, const std::string& script) {

@@ -29,8 +29,11 @@ absl::StatusOr<std::shared_ptr<sandbox::Engine>> test_engine();
 // A template of small_guest("cloud-6.12"), built at the first call.
 const absl::StatusOr<sandbox::Template>& shared_template();
 
-// A fork of it, in the isolation that the program is made for: tests of sandboxes are built once
-// for each (CMakeLists.txt).
+// In the isolation that the program is made for: tests of sandboxes are built once for each
+// (CMakeLists.txt).
+sandbox::ForkOptions isolated(sandbox::ForkOptions options = {});
+
+// A fork of it, isolated so.
 absl::StatusOr<sandbox::Sandbox> fork_shared(sandbox::ForkOptions options = {});
 
 // exec of `sh -c script`.

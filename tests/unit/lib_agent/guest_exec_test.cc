@@ -295,23 +295,14 @@ TEST_CASE("a timeout kills the whole process group and says timed_out") {
 }
 
 TEST_CASE("with cgroup2 a timeout also kills a child that left the process group") {
-  std::string parent;
-  const std::string mounts = ramet::guest::read_file("/proc/mounts").value_or("");
-  for (std::string_view rest = mounts; !rest.empty();) {
-    std::string_view line = ramet::guest::cut(rest, '\n');
-    ramet::guest::cut(line, ' ');
-    const std::string target(ramet::guest::cut(line, ' '));
-    if (ramet::guest::cut(line, ' ') == "cgroup2") {
-      parent = target + "/ramet-agent-test-" + std::to_string(::getpid());
-    }
-  }
-  if (parent.empty() || ::mkdir(parent.c_str(), 0755) != 0) {
+  const ramet::test::GroupParent parent;
+  if (parent.path().empty()) {
     RAMET_SKIP("no cgroup2 that this user may use");
   }
   const std::string file = temporary_name("-escaped");
   ::unlink(file.c_str());
   {
-    const GuestUnderTest guest("/etc", parent);
+    const GuestUnderTest guest("/etc", parent.path());
     ExecSpec spec =
         spec_of({"/bin/sh", "-c", "setsid sh -c 'echo $$ > " + file + "; exec sleep 100' & wait"});
     spec.timeout_ns = kSecond / 2;
@@ -324,10 +315,7 @@ TEST_CASE("with cgroup2 a timeout also kills a child that left the process group
     CHECK(next->stdout_data.find("/exec-2") != std::string::npos);
   }
   ::unlink(file.c_str());
-  for (int i = 1; i < 10; ++i) {
-    ::rmdir((parent + "/exec-" + std::to_string(i)).c_str());
-  }
-  CHECK(::rmdir(parent.c_str()) == 0);
+  CHECK(parent.remove());
 }
 
 TEST_CASE(

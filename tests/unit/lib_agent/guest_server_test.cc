@@ -149,6 +149,58 @@ TEST_CASE("a frozen agent refuses exec until its reseed, and not afterwards") {
   CHECK(outcome->stdout_data == "again\n");
 }
 
+TEST_CASE("what cannot be held is named, and nothing is held then") {
+  const GuestUnderTest guest;  // without control groups
+  std::thread running([&guest] { (void)guest.shell("exec sleep 1.5"); });
+  AgentClient client = guest.client();
+  const std::string self = std::to_string(guest.pid());
+  CHECK(ramet::testing::wait_for([&] {
+    return ramet::guest::read_file("/proc/" + self + "/task/" + self + "/children").value_or("") !=
+           "";
+  }));
+  const auto reply = client.suspend(in_seconds(5));
+  REQUIRE(reply.ok());
+  CHECK(reply->live_count == 1);
+  CHECK(client.thaw(in_seconds(5)).code() == absl::StatusCode::kInternal);
+  running.join();
+}
+
+TEST_CASE("an agent that holds its guest takes a thaw from anybody, and holds only once") {
+  const GuestUnderTest guest;
+  {
+    AgentClient client = guest.client();
+    const auto reply = client.suspend(in_seconds(5));
+    REQUIRE(reply.ok());
+    CHECK(reply->live_count == 0);
+    CHECK(guest.client().suspend(in_seconds(5)).status().code() ==
+          absl::StatusCode::kResourceExhausted);
+    CHECK(guest.client().freeze(in_seconds(5)).status().code() ==
+          absl::StatusCode::kResourceExhausted);
+    CHECK(client.ping(in_seconds(5)).ok());
+    // Nothing would hold it here.
+    CHECK(guest.shell("true").status().code() == absl::StatusCode::kFailedPrecondition);
+  }
+  // The end of that conversation has changed nothing.
+  CHECK(guest.shell("true").status().code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(guest.client().thaw(in_seconds(5)).ok());
+  CHECK(guest.shell("true").ok());
+  CHECK(guest.client().thaw(in_seconds(5)).code() == absl::StatusCode::kInternal);
+}
+
+TEST_CASE("a reseed of a held guest ends its other conversations, and lets it go on") {
+  const GuestUnderTest guest;
+  AgentClient holder = guest.client();
+  AgentClient bystander = guest.client();
+  REQUIRE(bystander.ping(in_seconds(5)).ok());
+  REQUIRE(holder.suspend(in_seconds(5))->live_count == 0);
+  CHECK_FALSE(guest.client().reseed(reseed_for("refuse"), in_seconds(5)).ok());
+  CHECK(guest.shell("true").status().code() == absl::StatusCode::kFailedPrecondition);
+  CHECK(guest.client().reseed(reseed_for("fork-1"), in_seconds(5)).ok());
+  CHECK(bystander.ping(in_seconds(5)).code() == absl::StatusCode::kUnavailable);
+  CHECK(holder.thaw(in_seconds(5)).code() == absl::StatusCode::kUnavailable);
+  CHECK(guest.shell("true").ok());
+}
+
 TEST_CASE("a reseed that fails in a running guest closes it to everything else") {
   const GuestUnderTest guest;
   CHECK(guest.shell("true").ok());

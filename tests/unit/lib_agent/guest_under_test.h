@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -107,6 +108,47 @@ class GuestUnderTest {
   sockaddr_un address_ = {};
   socklen_t size_ = 0;
   pid_t pid_ = -1;
+};
+
+// A folder of this host's cgroup2 for the control groups of commands; empty where there is none
+// that this user may use.
+class GroupParent {
+ public:
+  GroupParent() {
+    const std::string mounts = guest::read_file("/proc/mounts").value_or("");
+    for (std::string_view rest = mounts; !rest.empty();) {
+      std::string_view line = guest::cut(rest, '\n');
+      guest::cut(line, ' ');
+      const std::string target(guest::cut(line, ' '));
+      if (guest::cut(line, ' ') == "cgroup2") {
+        path_ = target + "/ramet-agent-test-" + std::to_string(::getpid());
+      }
+    }
+    if (!path_.empty() && ::mkdir(path_.c_str(), 0755) != 0) {
+      path_.clear();
+    }
+  }
+  ~GroupParent() {
+    kill();
+    for (int i = 0; i < 100 && !path_.empty() && !remove(); ++i) {
+      ::usleep(10'000);
+    }
+  }
+  GroupParent(const GroupParent&) = delete;
+  GroupParent& operator=(const GroupParent&) = delete;
+
+  const std::string& path() const { return path_; }
+  void kill() const { (void)guest::write_file(path_ + "/cgroup.kill", "1"); }
+  // True once nothing is left of it.
+  bool remove() const {
+    for (int i = 1; i < 100; ++i) {
+      ::rmdir((path_ + "/exec-" + std::to_string(i)).c_str());
+    }
+    return ::rmdir(path_.c_str()) == 0;
+  }
+
+ private:
+  std::string path_;
 };
 
 inline uint64_t in_seconds(uint64_t seconds) { return monotonic_ns() + seconds * 1'000'000'000; }

@@ -47,6 +47,9 @@ inline std::vector<wire::Message> sample_messages() {
       Pong{UINT64_MAX},
       Poweroff{},
       Error{ErrorCode::kNotReseeded, "frozen"},
+      Suspend{},
+      Thaw{},
+      Thawed{},
   };
 }
 

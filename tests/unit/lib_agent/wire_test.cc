@@ -78,7 +78,7 @@ TEST_CASE(
     return wire::decode_header(changed).ok();
   };
   CHECK_FALSE(with(4, 0));
-  CHECK_FALSE(with(4, 18));
+  CHECK_FALSE(with(4, 21));
   CHECK_FALSE(with(5, 1));
   CHECK_FALSE(with(6, 1));
   CHECK_FALSE(with(7, 1));

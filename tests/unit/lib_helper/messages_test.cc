@@ -65,6 +65,7 @@ TEST_CASE("requests without arguments are told apart") {
   CHECK(std::holds_alternative<Resume>(*decode_request(encode(Request(Resume{})))));
   CHECK(std::holds_alternative<Pause>(*decode_request(encode(Request(Pause{})))));
   CHECK(std::holds_alternative<AskMetrics>(*decode_request(encode(Request(AskMetrics{})))));
+  CHECK(std::holds_alternative<AskMemory>(*decode_request(encode(Request(AskMemory{})))));
   CHECK(std::get<Connect>(*decode_request(encode(Request(Connect{1024})))).guest_port == 1024);
 }
 
@@ -104,6 +105,19 @@ TEST_CASE("metrics come back number by number") {
   REQUIRE(read.ok());
   CHECK(std::get<InstanceMetrics>(*read) == some_metrics());
   check_no_part_is_taken(bytes, decode_reply);
+}
+
+TEST_CASE("what a machine holds of memory comes back, unless more of it is out than there is") {
+  MemoryUse use = {
+      .private_bytes = 3, .swapped_bytes = 2, .shared_bytes = 5, .page_table_bytes = 7};
+  const auto bytes = encode(Reply(use));
+  const auto read = decode_reply(bytes);
+  REQUIRE(read.ok());
+  CHECK(std::get<MemoryUse>(*read) == use);
+  CHECK(std::get<MemoryUse>(*read).resident_bytes() == 6);
+  check_no_part_is_taken(bytes, decode_reply);
+  use.swapped_bytes = 4;
+  CHECK(absl::IsDataLoss(decode_reply(encode(Reply(use))).status()));
 }
 
 TEST_CASE("an end that gives no error is taken for one") {

@@ -244,3 +244,18 @@ TEST_CASE("where no new thread can be had, the refused one goes on rather than n
   CHECK((*pool)->drain(in_seconds(60)).ok());
   CHECK(ran);
 }
+
+TEST_CASE("who waits for a backlog to shrink goes on when it has, or gives up at its deadline") {
+  Gate gate;
+  const auto pool = start_pool(1);
+  REQUIRE(pool.ok());
+  (*pool)->post(gate.job());
+  (*pool)->post([] {});
+  gate.wait_entered();
+  CHECK((*pool)->wait_below(3, 0).ok());
+  const Status status = (*pool)->wait_below(2, monotonic_ns() + kSecond / 20);
+  CHECK(absl::IsDeadlineExceeded(status));
+  CHECK(std::string(status.message()) == "2 jobs were to be done at the deadline");
+  gate.open();
+  CHECK((*pool)->wait_below(1, in_seconds(60)).ok());
+}

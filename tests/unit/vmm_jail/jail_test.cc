@@ -477,3 +477,54 @@ TEST_CASE("the rows for the allocator and for the end of a thread are needed, ea
   }
   CHECK(jail->refused() == 0);
 }
+
+TEST_CASE("spare threads for vCPUs are made ahead from the first one on, and again when one goes") {
+  JailOptions wanted = options();
+  wanted.spare = 2;
+  const auto jail = make(std::move(wanted));
+  const size_t before = jail->idle();
+  std::promise<void> go;
+  const auto gate = go.get_future().share();
+  std::vector<std::unique_ptr<JailedThread>> threads;
+  for (int i = 0; i < 3; ++i) {
+    threads.push_back(run(jail.get(), ThreadKind::kVcpu, [gate](TenantSlot&) { gate.wait(); }));
+    CHECK(wait_for([&] { return jail->idle() == before + 2; }));
+  }
+  go.set_value();
+}
+
+TEST_CASE("no spare threads are made beyond those that may be idle, nor for another kind") {
+  JailOptions wanted = options();
+  wanted.spare = 2;
+  SECTION("none may be idle") {
+    wanted.max_idle = 0;
+    const auto jail = make(std::move(wanted));
+    run(jail.get(), ThreadKind::kVcpu, [](TenantSlot&) {})->join();
+    CHECK(jail->idle() == 0);
+  }
+  SECTION("a worker is asked for") {
+    const auto jail = make(std::move(wanted));
+    run(jail.get(), ThreadKind::kWorker, [](TenantSlot&) {})->join();
+    // The reaper that a jail tries out first, and the worker.
+    CHECK(jail->idle() == 2);
+  }
+}
+
+TEST_CASE(
+    "where no spare thread can be had, whoever wants a thread makes it, and one that comes "
+    "late is no harm") {
+  JailOptions wanted = options();
+  wanted.spare = 2;
+  const size_t threads = thread_count();
+  {
+    const auto jail = make(std::move(wanted));
+    // The first is made by its caller; the thread that makes spare ones, and what it makes, fail.
+    sys::FaultPlan plan(sys::Call::kThreadCreate, 2, EAGAIN, true);
+    plan.arm();
+    run(jail.get(), ThreadKind::kVcpu, [](TenantSlot&) {})->join();
+    plan.disarm();
+    CHECK(plan.fired());
+    run(jail.get(), ThreadKind::kVcpu, [](TenantSlot&) {})->join();
+  }
+  CHECK(settled(thread_count, threads) <= threads);
+}

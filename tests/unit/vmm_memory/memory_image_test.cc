@@ -216,3 +216,25 @@ TEST_CASE(
   CHECK(failures > 15);
   CHECK(count_fds() == before);
 }
+
+TEST_CASE("memory whose pages the kernel still holds for a moment is sealed a moment later") {
+  auto fd = create_memfd("test", kBytes);
+  REQUIRE(fd.ok());
+  sys::FaultPlan plan(sys::Call::kFcntl, 1, EBUSY);
+  plan.arm();
+  const Status sealed = seal_memfd(fd->get());
+  plan.disarm();
+  INFO(sealed.ToString());
+  CHECK(plan.fired());
+  CHECK(sealed.ok());
+  CHECK(*is_sealed(fd->get()));
+}
+
+TEST_CASE("memory that somebody maps shared and writable is not sealed") {
+  auto fd = create_memfd("test", kBytes);
+  REQUIRE(fd.ok());
+  const auto memory = GuestMemory::create(fd->get(), whole(), MapMode::kShared);
+  REQUIRE(memory.ok());
+  CHECK(absl::IsFailedPrecondition(seal_memfd(fd->get())));
+  CHECK_FALSE(*is_sealed(fd->get()));
+}

@@ -5,6 +5,8 @@
 
 using namespace ramet;
 
+using Way = Pagemap::Way;
+
 namespace {
 
 constexpr uint64_t kPages = 4096;
@@ -49,7 +51,8 @@ uint64_t pages_of(const StatusOr<uint64_t>& bytes) {
 TEST_CASE("of a copy-on-write view the pages that were written count, by both ways alike") {
   const auto pagemap = open_pagemap();
   const View view = make_view(MapMode::kPrivate);
-  const bool scans = !absl::IsUnimplemented(pagemap->scan(*view.memory).status());
+  const bool scans =
+      !absl::IsUnimplemented(pagemap->private_bytes(*view.memory, Way::kScan).status());
   uint64_t written = 0;
   // Every other page at first: as many ranges as there can be, more than one call takes.
   for (const uint64_t step : {2U, 1U}) {
@@ -58,9 +61,9 @@ TEST_CASE("of a copy-on-write view the pages that were written count, by both wa
       write_page(*view.memory, page);
       ++written;
     }
-    CHECK(pages_of(pagemap->read_entries(*view.memory)) == written);
+    CHECK(pages_of(pagemap->private_bytes(*view.memory, Way::kRead)) == written);
     if (scans) {
-      CHECK(pages_of(pagemap->scan(*view.memory)) == written);
+      CHECK(pages_of(pagemap->private_bytes(*view.memory, Way::kScan)) == written);
     }
   }
   CHECK(written == kPages);
@@ -80,7 +83,7 @@ TEST_CASE("pages that were only read, and those of a shared view, are nobody's o
       }
     }
     CHECK(pages_of(pagemap->private_bytes(*view.memory)) == 0);
-    CHECK(pages_of(pagemap->read_entries(*view.memory)) == 0);
+    CHECK(pages_of(pagemap->private_bytes(*view.memory, Way::kRead)) == 0);
   }
 }
 
@@ -106,5 +109,43 @@ TEST_CASE("a scan or a read that fails is a Status, not a figure") {
   }
   sys::FaultPlan plan(sys::Call::kPread, 2, EIO);
   plan.arm();
-  CHECK(pagemap->read_entries(*view.memory).status().code() == absl::StatusCode::kInternal);
+  CHECK(pagemap->private_bytes(*view.memory, Way::kRead).status().code() ==
+        absl::StatusCode::kInternal);
+}
+
+TEST_CASE(
+    "of a copy-on-write view what was read is shared, what was written its own, with tables") {
+  const auto pagemap = open_pagemap();
+  const View view = make_view(MapMode::kPrivate);
+  const std::vector<Way> ways =
+      absl::IsUnimplemented(pagemap->use(*view.memory, Way::kScan).status())
+          ? std::vector<Way>{Way::kRead}
+          : std::vector<Way>{Way::kScan, Way::kRead, Way::kBest};
+  const auto use = [&](Way way) {
+    const auto used = pagemap->use(*view.memory, way);
+    INFO(used.status());
+    REQUIRE(used.ok());
+    return *used;
+  };
+  for (const Way way : ways) {
+    CHECK(use(way) == MemoryUse{});
+  }
+  // At both ends of the first region, and in the second: a read may map its neighbours too.
+  const auto read_page = [&](uint64_t page) {
+    REQUIRE(view.memory->read_object<uint64_t>(GuestAddr{page * kPageSize}).ok());
+  };
+  write_page(*view.memory, 0);
+  write_page(*view.memory, kPages / 2 - 1);
+  write_page(*view.memory, kPages / 2);
+  read_page(kPages / 4);
+  for (const Way way : ways) {
+    const MemoryUse used = use(way);
+    CHECK(used.private_bytes == 3 * kPageSize);
+    CHECK(used.swapped_bytes == 0);
+    CHECK(used.shared_bytes >= kPageSize);
+    CHECK(used.resident_bytes() == used.private_bytes + used.shared_bytes);
+    // 8 MiB each: two or three areas of 2 MiB of the first, one of the second, and those of 1 GiB.
+    CHECK(used.page_table_bytes >= (3 + 1 + 2) * kPageSize);
+    CHECK(used.page_table_bytes <= (3 + 1 + 4) * kPageSize);
+  }
 }

@@ -1,0 +1,109 @@
+#include "bench/population.h"
+
+#include <atomic>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bench/floor.h"
+#include "bench/small_guest.h"
+#include "vmm/base/clock.h"
+
+namespace ramet::bench {
+namespace {
+
+double us(uint64_t ns) { return static_cast<double>(ns) / 1000.0; }
+
+Status floor_status(const FloorResult& result) {
+  return result.failed == nullptr
+             ? Status()
+             : errno_status(result.error, std::string("the floor's ") + result.failed);
+}
+
+// Forks that stay until the process ends, made by several threads.
+class Forks {
+ public:
+  Forks(Engine* engine, const TemplateData& from, int machines)
+      : engine_(*engine), from_(from), figures_(static_cast<size_t>(machines)) {}
+
+  void make_all(int callers) {
+    std::vector<std::thread> threads;
+    for (int i = 1; i < callers; ++i) {
+      threads.emplace_back([this] { make(); });
+    }
+    make();
+    for (std::thread& thread : threads) {
+      thread.join();
+    }
+  }
+  const Status& failed() const { return failed_; }
+  Figures& figures() { return figures_; }
+
+ private:
+  void make() {
+    for (size_t mine = next_++; mine < figures_.size(); mine = next_++) {
+      const uint64_t before = monotonic_ns();
+      auto machine = fork_answering(&engine_, from_);
+      figures_[mine] = us(monotonic_ns() - before);
+      const std::lock_guard lock(mutex_);
+      failed_.Update(machine.status());
+      if (!machine.ok()) {
+        return;
+      }
+      live_.push_back(*std::move(machine));
+    }
+  }
+
+  Engine& engine_;
+  const TemplateData& from_;
+  std::atomic<size_t> next_{0};
+  std::mutex mutex_;
+  Status failed_;
+  Figures figures_;
+  std::vector<std::unique_ptr<ForkedMachine>> live_;
+};
+
+}  // namespace
+
+StatusOr<Figures> grow_floor(const Population& what, const std::function<void()>& begin) {
+  FloorResult why;
+  const FloorTemplatePtr floor = make_floor_template(what.memory_bytes, &why);
+  RAMET_RETURN_IF_ERROR(floor_status(why));
+  RAMET_RETURN_IF_ERROR(floor_status(floor_fork_once(*floor)));
+  begin();
+  Figures figures;
+  const uint64_t start = monotonic_ns();
+  for (int i = 0; i < what.machines; ++i) {
+    const FloorResult result = floor_fork_and_keep(*floor);
+    RAMET_RETURN_IF_ERROR(floor_status(result));
+    figures.push_back(us(result.total_ns));
+  }
+  figures.push_back(us(monotonic_ns() - start));
+  return figures;
+}
+
+StatusOr<Figures> grow_forks(const Population& what, const std::function<void()>& begin,
+                             const std::function<Status(Engine*)>& done) {
+  RAMET_ASSIGN_OR_RETURN(auto engine, Engine::create({.ready_shells = 0}));
+  RAMET_ASSIGN_OR_RETURN(const auto from, make_answering_template(engine.get(), what.memory_bytes));
+  // One before, which is killed: what a process does once is not the first fork's.
+  RAMET_RETURN_IF_ERROR(fork_answering(engine.get(), *from).status());
+  auto forks = std::make_unique<Forks>(engine.get(), *from, what.machines);
+  begin();
+  const uint64_t start = monotonic_ns();
+  forks->make_all(what.callers);
+  const uint64_t end = monotonic_ns();
+  RAMET_RETURN_IF_ERROR(forks->failed());
+  if (done) {
+    RAMET_RETURN_IF_ERROR(done(engine.get()));
+  }
+  Figures figures = std::move(forks->figures());
+  figures.push_back(us(end - start));
+  // Until the process ends.
+  static_cast<void>(forks.release());
+  static_cast<void>(new std::shared_ptr<Engine>(std::move(engine)));
+  return figures;
+}
+
+}  // namespace ramet::bench

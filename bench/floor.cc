@@ -64,8 +64,6 @@ void destroy(const FloorTemplate& floor, FloorVm* machine) {
   }
 }
 
-namespace {
-
 void restore(const FloorTemplate& floor, const FloorVm& machine, Calls* calls) {
   SavedState& state = floor.state;
   const int vcpu = machine.vcpu;
@@ -80,6 +78,8 @@ void restore(const FloorTemplate& floor, const FloorVm& machine, Calls* calls) {
   calls->io(vcpu, KVM_SET_REGS, &state.regs, "KVM_SET_REGS");
   calls->io(vcpu, KVM_SET_MP_STATE, &state.mp_state, "KVM_SET_MP_STATE");
 }
+
+namespace {
 
 // Until the guest writes the port.
 void run(const FloorVm& machine, Calls* calls) {

@@ -2,7 +2,7 @@
 // a plain program with none of Ramet's code. What Ramet adds is measured against it
 // (bench/fork_bench.cc), alternating in one process.
 //
-// Thread rule: one thread at a time.
+// Thread rule: one thread at a time, but for floor_fork_and_keep(), whose state nothing changes.
 // Invariant: a FloorTemplate holds a guest that is paused before its first port write; every fork
 // runs to that exit.
 #ifndef RAMET_BENCH_FLOOR_H_
@@ -36,11 +36,17 @@ struct FloorTemplateDeleter {
 };
 using FloorTemplatePtr = std::unique_ptr<FloorTemplate, FloorTemplateDeleter>;
 
-// A guest of a few instructions in `memory_bytes` of sealed memory, and its saved state. It writes
-// to so many pages before the port. Null where KVM cannot; `failed` and `error` then say which
-// call.
+// What the guest does before its port write: writes to so many pages, or so many times to an
+// address where there is nothing, as a driver does that notifies its device.
+struct FloorGuest {
+  uint64_t written_pages = 0;
+  uint64_t notifications = 0;
+};
+
+// A guest of a few instructions in `memory_bytes` of sealed memory, and its saved state. Null where
+// KVM cannot; `failed` and `error` then say which call.
 FloorTemplatePtr make_floor_template(uint64_t memory_bytes, FloorResult* why,
-                                     uint64_t written_pages = 0);
+                                     const FloorGuest& guest = {});
 
 FloorResult floor_fork_once(const FloorTemplate& floor);
 

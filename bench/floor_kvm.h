@@ -25,6 +25,8 @@ static_assert(sizeof(kvm_cpuid2) == 8 && sizeof(kvm_msrs) == 8);
 namespace ramet::bench {
 
 inline constexpr size_t kMostEntries = 256;
+// Above all memory of a guest that writes there, in the GiB that it has mapped.
+inline constexpr uint64_t kFloorNotified = 0x3000'0000;
 
 // A list as KVM takes it: a header of 8 bytes, then the entries.
 template <typename Header, typename Entry>
@@ -95,6 +97,8 @@ struct FloorVm {
 // From KVM_CREATE_VM to KVM_SET_CPUID2, in the order that costs least.
 void make_vm(const FloorTemplate& floor, int sharing, FloorVm* machine, Calls* calls,
              FloorResult* times);
+// Every SET of saved state.
+void restore(const FloorTemplate& floor, const FloorVm& machine, Calls* calls);
 void destroy(const FloorTemplate& floor, FloorVm* machine);
 
 }  // namespace ramet::bench

@@ -1,7 +1,9 @@
 // The template of the floor: a guest of a few instructions, run by nobody yet, and its saved state.
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cstring>
+#include <span>
 
 #include "bench/floor_kvm.h"
 
@@ -19,8 +21,19 @@ constexpr std::array<uint8_t, 22> kWriter = {0x48, 0x89, 0x3f, 0x48, 0x81, 0xc7,
                                              0x00, 0x00, 0x48, 0xff, 0xc9, 0x75, 0xf1, 0x66,
                                              0xba, 0x00, 0x05, 0xee, 0xeb, 0xfd};
 
+// The same after it wrote rcx times to rdi: mov [rdi], eax; dec rcx; jnz
+constexpr std::array<uint8_t, 14> kNotifier = {0x89, 0x07, 0x48, 0xff, 0xc9, 0x75, 0xf9,
+                                               0x66, 0xba, 0x00, 0x05, 0xee, 0xeb, 0xfd};
+
+std::span<const uint8_t> program_of(const FloorGuest& guest) {
+  if (guest.notifications != 0) {
+    return kNotifier;
+  }
+  return guest.written_pages != 0 ? std::span<const uint8_t>(kWriter) : kProgram;
+}
+
 // 64-bit mode at kCode, the first GiB mapped to itself in 2 MiB pages.
-void enter(FloorVm* machine, uint64_t written_pages, Calls* calls) {
+void enter(FloorVm* machine, const FloorGuest& guest, Calls* calls) {
   auto* bytes = static_cast<uint8_t*>(machine->memory);
   std::array<uint64_t, 3 * 512> tables = {};
   tables[0] = (kPageTables + 0x1000) | 3;
@@ -29,8 +42,7 @@ void enter(FloorVm* machine, uint64_t written_pages, Calls* calls) {
     tables[1024 + i] = i << 21 | 0x83;
   }
   std::memcpy(bytes + kPageTables, tables.data(), sizeof tables);
-  std::memcpy(bytes + kCode, written_pages == 0 ? kProgram.data() : kWriter.data(),
-              written_pages == 0 ? kProgram.size() : kWriter.size());
+  std::ranges::copy(program_of(guest), bytes + kCode);
   kvm_sregs2 sregs = {};
   calls->io(machine->vcpu, KVM_GET_SREGS2, &sregs, "KVM_GET_SREGS2");
   kvm_segment code = {};
@@ -52,8 +64,8 @@ void enter(FloorVm* machine, uint64_t written_pages, Calls* calls) {
   calls->io(machine->vcpu, KVM_SET_SREGS2, &sregs, "KVM_SET_SREGS2");
   kvm_regs regs = {};
   regs.rip = kCode;
-  regs.rcx = written_pages;
-  regs.rdi = kWritten;
+  regs.rcx = guest.notifications != 0 ? guest.notifications : guest.written_pages;
+  regs.rdi = guest.notifications != 0 ? kFloorNotified : kWritten;
   regs.rflags = 2;
   calls->io(machine->vcpu, KVM_SET_REGS, &regs, "KVM_SET_REGS");
 }
@@ -98,7 +110,7 @@ void save(const FloorTemplate& floor, const FloorVm& machine, Calls* calls) {
 }  // namespace
 
 FloorTemplatePtr make_floor_template(uint64_t memory_bytes, FloorResult* why,
-                                     uint64_t written_pages) {
+                                     const FloorGuest& guest) {
   *why = {};
   Calls calls(why);
   FloorTemplatePtr floor(new FloorTemplate);
@@ -118,7 +130,7 @@ FloorTemplatePtr make_floor_template(uint64_t memory_bytes, FloorResult* why,
   FloorResult unused;
   make_vm(*floor, MAP_SHARED, &machine, &calls, &unused);
   if (calls.ok()) {
-    enter(&machine, written_pages, &calls);
+    enter(&machine, guest, &calls);
     save(*floor, machine, &calls);
   }
   destroy(*floor, &machine);

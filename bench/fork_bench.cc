@@ -49,7 +49,7 @@ struct Clocks {
   Row exec{.metric = "exec done"};
   Row kill{.metric = "kill, for its caller"};
   Row teardown{.metric = "teardown done"};
-  Row from_shell{.metric = "from a shell: first instruction", .bar = kShellBar};
+  Row from_shell{.metric = "from a shell: first instruction"};
   Row back_to_back{.metric = "fork, answer, kill: each"};
 
   // Those that this guest has, and were asked for.
@@ -144,6 +144,7 @@ Status run_small(const Options& options, const FloorTemplate& floor, Clocks* clo
   clocks->first.bar = kFirstBar;
   clocks->first.p99_bar = kFirstP99Bar;
   clocks->kill.bar = kKillBar;
+  clocks->from_shell.bar = kShellBar;
   clocks->teardown.bar = kTeardownBar;
   clocks->back_to_back.bar = kBackToBackBar;
   for (int i = 0; i < options.forks; ++i) {

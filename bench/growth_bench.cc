@@ -35,10 +35,11 @@ constexpr double kLargeSmallBar = 1.20;
 struct Options {
   int machines = 1000;
   int rounds = 5;
-  int processes = 4;
-  int callers = 2;
+  int processes = 8;
+  int callers = 4;  // as many as fork_many() has on two processors
   int forks = 100;
   bool sizes_only = false;
+  bool workers_only = false;
   std::string json;
 };
 
@@ -61,6 +62,19 @@ struct Curves {
         curve{.metric = where + ": each"} {}
   std::vector<Row> rows() const {
     return {together, one_by_one, last_first, floor_last_first, curve};
+  }
+  // Each fork and each bare VM of a round, in the order of their making.
+  void add(const Figures& ours, const Figures& theirs) {
+    add_ends(ours, &last_first);
+    add_ends(theirs, &floor_last_first);
+    curve.a.insert(curve.a.end(), ours.begin(), ours.end());
+    curve.b.insert(curve.b.end(), theirs.begin(), theirs.end());
+  }
+
+ private:
+  static void add_ends(const Figures& each, Row* row) {
+    row->a.insert(row->a.end(), each.end() - kWindow, each.end());
+    row->b.insert(row->b.end(), each.begin(), each.begin() + kWindow);
   }
 };
 
@@ -86,9 +100,29 @@ double all_ms(const std::vector<Figures>& children, Turns turns) {
   return turns == Turns::kAtOnce ? longest : sum;
 }
 
-void add_ends(const Figures& each, Row* row) {
-  row->a.insert(row->a.end(), each.end() - kWindow, each.end());
-  row->b.insert(row->b.end(), each.begin(), each.begin() + kWindow);
+// Forks by one engine, spread over its worker processes and its own; bare VMs over as many.
+Status add_sharded_round(const Options& options, Curves* curves) {
+  const Population bare = {.machines = options.machines / options.processes};
+  const auto grow_bare = [&](Turns turns) {
+    return in_children(options.processes, turns,
+                       [&](const std::function<void()>& begin) { return grow_floor(bare, begin); });
+  };
+  Population what = {.machines = options.machines, .worker_processes = options.processes - 1};
+  const auto grow = [&] {
+    return in_children(1, Turns::kAtOnce,
+                       [&](const std::function<void()>& begin) { return grow_forks(what, begin); });
+  };
+  RAMET_ASSIGN_OR_RETURN(const auto floor, grow_bare(Turns::kOneAfterTheOther));
+  RAMET_ASSIGN_OR_RETURN(const auto forks, grow());
+  curves->one_by_one.a.push_back(all_ms(forks, Turns::kOneAfterTheOther));
+  curves->one_by_one.b.push_back(all_ms(floor, Turns::kOneAfterTheOther));
+  what.callers = options.callers;
+  RAMET_ASSIGN_OR_RETURN(const auto floor_at_once, grow_bare(Turns::kAtOnce));
+  RAMET_ASSIGN_OR_RETURN(const auto forks_at_once, grow());
+  curves->together.a.push_back(all_ms(forks_at_once, Turns::kAtOnce));
+  curves->together.b.push_back(all_ms(floor_at_once, Turns::kAtOnce));
+  curves->add(by_turns(forks), by_turns(floor));
+  return Status();
 }
 
 Status add_round(const Options& options, int processes, Curves* curves) {
@@ -107,12 +141,7 @@ Status add_round(const Options& options, int processes, Curves* curves) {
   RAMET_ASSIGN_OR_RETURN(const auto forks_at_once, grow(Turns::kAtOnce, true));
   curves->together.a.push_back(all_ms(forks_at_once, Turns::kAtOnce));
   curves->together.b.push_back(all_ms(floor_at_once, Turns::kAtOnce));
-  const Figures ours = by_turns(forks);
-  const Figures theirs = by_turns(floor);
-  add_ends(ours, &curves->last_first);
-  add_ends(theirs, &curves->floor_last_first);
-  curves->curve.a.insert(curves->curve.a.end(), ours.begin(), ours.end());
-  curves->curve.b.insert(curves->curve.b.end(), theirs.begin(), theirs.end());
+  curves->add(by_turns(forks), by_turns(floor));
   return Status();
 }
 
@@ -206,11 +235,14 @@ StatusOr<std::vector<Row>> measure_sizes(const Options& options) {
                            begin();
                            return fork_sizes(options.forks);
                          }));
-  Row large = {.metric = "8 GiB: first instruction", .bar = kLargeBar};
+  Row large = {.metric = "8 GiB: first instruction"};
   Row sizes = {.metric = "8 GiB over 128 MiB"};
   Row shell = {.metric = "from a shell: 8 GiB over 128 MiB", .bar = kLargeShellBar};
-  if (figures[0] != 0) {  // with shadow paging the memory slot itself grows
+  // With shadow paging the memory slot itself grows, the floor's as ours.
+  if (figures[0] != 0) {
     sizes.bar = kLargeSmallBar;
+  } else {
+    large.bar = kLargeBar;
   }
   for (size_t i = 1; i < figures.size(); i += 5) {
     large.b.push_back(figures[i]);
@@ -225,14 +257,23 @@ StatusOr<std::vector<Row>> measure_sizes(const Options& options) {
 
 StatusOr<std::vector<Row>> measure_growth(const Options& options) {
   std::vector<Row> rows;
-  for (const int processes : {1, options.processes}) {
-    Curves curves(processes == 1 ? "one process" : std::to_string(processes) + " processes");
-    for (int round = 0; round < options.rounds; ++round) {
-      RAMET_RETURN_IF_ERROR(add_round(options, processes, &curves));
-    }
-    for (Row& row : curves.rows()) {
-      rows.push_back(std::move(row));
-    }
+  const std::string many = std::to_string(options.processes);
+  Curves one("one process");
+  Curves sharded("an engine's " + many + " processes");
+  Curves engines(many + " engines, a process each");
+  for (int round = 0; options.workers_only && round < options.rounds; ++round) {
+    RAMET_RETURN_IF_ERROR(add_sharded_round(options, &sharded));
+  }
+  if (options.workers_only) {
+    return sharded.rows();
+  }
+  for (int round = 0; round < options.rounds; ++round) {
+    RAMET_RETURN_IF_ERROR(add_round(options, 1, &one));
+    RAMET_RETURN_IF_ERROR(add_sharded_round(options, &sharded));
+    RAMET_RETURN_IF_ERROR(add_round(options, options.processes, &engines));
+  }
+  for (const Curves* curves : {&one, &sharded, &engines}) {
+    std::ranges::copy(curves->rows(), std::back_inserter(rows));
   }
   RAMET_ASSIGN_OR_RETURN(rows.emplace_back(), measure_faults(options));
   return rows;
@@ -242,6 +283,9 @@ StatusOr<std::vector<Row>> measure(const Options& options) {
   std::vector<Row> rows;
   if (!options.sizes_only) {
     RAMET_ASSIGN_OR_RETURN(rows, measure_growth(options));
+  }
+  if (options.workers_only) {
+    return rows;
   }
   RAMET_ASSIGN_OR_RETURN(auto sizes, measure_sizes(options));
   std::ranges::move(sizes, std::back_inserter(rows));
@@ -284,6 +328,7 @@ int main(int argc, char** argv) {  // NOLINT(bugprone-exception-escape)
       ->check(CLI::Range(1, 64));
   app.add_option("--forks", options.forks, "of guests of 8 GiB")->check(CLI::Range(1, 100'000));
   app.add_flag("--sizes-only", options.sizes_only, "only the guests of 8 GiB");
+  app.add_flag("--workers-only", options.workers_only, "only an engine with worker processes");
   app.add_option("--json", options.json, "also write every sample to this file");
   CLI11_PARSE(app, argc, argv);
   return ramet::bench::run(options);

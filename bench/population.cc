@@ -21,6 +21,17 @@ Status floor_status(const FloorResult& result) {
              : errno_status(result.error, std::string("the floor's ") + result.failed);
 }
 
+void in_threads(int count, const std::function<void()>& what) {
+  std::vector<std::thread> threads;
+  for (int i = 1; i < count; ++i) {
+    threads.emplace_back(what);
+  }
+  what();
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+}
+
 // Forks that stay until the process ends, made by several threads.
 class Forks {
  public:
@@ -28,14 +39,7 @@ class Forks {
       : engine_(*engine), from_(from), figures_(static_cast<size_t>(machines)) {}
 
   void make_all(int callers) {
-    std::vector<std::thread> threads;
-    for (int i = 1; i < callers; ++i) {
-      threads.emplace_back([this] { make(); });
-    }
-    make();
-    for (std::thread& thread : threads) {
-      thread.join();
-    }
+    in_threads(callers, [this] { make(); });
   }
   const Status& failed() const { return failed_; }
   Figures& figures() { return figures_; }
@@ -72,20 +76,33 @@ StatusOr<Figures> grow_floor(const Population& what, const std::function<void()>
   RAMET_RETURN_IF_ERROR(floor_status(why));
   RAMET_RETURN_IF_ERROR(floor_status(floor_fork_once(*floor)));
   begin();
-  Figures figures;
+  Figures figures(static_cast<size_t>(what.machines));
+  std::atomic<size_t> next{0};
+  std::mutex mutex;
+  Status failed;
   const uint64_t start = monotonic_ns();
-  for (int i = 0; i < what.machines; ++i) {
-    const FloorResult result = floor_fork_and_keep(*floor);
-    RAMET_RETURN_IF_ERROR(floor_status(result));
-    figures.push_back(us(result.total_ns));
-  }
-  figures.push_back(us(monotonic_ns() - start));
+  in_threads(what.callers, [&] {
+    for (size_t mine = next++; mine < figures.size(); mine = next++) {
+      const FloorResult result = floor_fork_and_keep(*floor);
+      figures[mine] = us(result.total_ns);
+      const std::lock_guard lock(mutex);
+      failed.Update(floor_status(result));
+    }
+  });
+  const uint64_t end = monotonic_ns();
+  RAMET_RETURN_IF_ERROR(failed);
+  figures.push_back(us(end - start));
   return figures;
 }
 
 StatusOr<Figures> grow_forks(const Population& what, const std::function<void()>& begin,
                              const std::function<Status(Engine*)>& done) {
-  RAMET_ASSIGN_OR_RETURN(auto engine, Engine::create({.ready_shells = 0}));
+  const auto workers = static_cast<uint32_t>(what.worker_processes);
+  RAMET_ASSIGN_OR_RETURN(
+      auto engine,
+      Engine::create({.ready_shells = 0,
+                      .worker_processes = workers,
+                      .machines_here = static_cast<uint32_t>(what.machines) / (workers + 1)}));
   RAMET_ASSIGN_OR_RETURN(const auto from, make_answering_template(engine.get(), what.memory_bytes));
   // One before, which is killed: what a process does once is not the first fork's.
   RAMET_RETURN_IF_ERROR(fork_answering(engine.get(), *from).status());

@@ -16,8 +16,10 @@ namespace ramet::bench {
 
 struct Population {
   int machines = 1000;
-  int callers = 1;  // threads of the embedder's that ask for forks at the same time
+  int callers = 1;  // threads that make them at the same time
   uint64_t memory_bytes = uint64_t{128} << 20;
+  // Of the engine's, besides the process that asks for the forks; 0: all forks are in that.
+  int worker_processes = 0;
 };
 
 // Bare VMs, each run to its first exit, or forks, each having answered, without shells. How long

@@ -84,9 +84,21 @@ struct EngineOptions {
   uint32_t fork_threads = 0;
   // Processes that stand ready for Isolation::kProcess, from the first such fork on.
   uint32_t ready_helpers = 2;
-  // The program that they run. Empty: the one that the library carries, which is executed from
-  // memory; a host with the sysctl vm.memfd_noexec=2 forbids that, and wants the path of the
-  // installed ramet-helper of the same build.
+  // Worker processes, for who keeps many hundreds of sandboxes alive: in one process each further
+  // fork costs more, for KVM makes every machine wait for all the others of its process. Once
+  // `machines_in_process` sandboxes of Isolation::kInProcess live in this process, others go to the
+  // worker with the fewest, at the price of some system calls for each fork and conversation. A
+  // worker has no files, no network and no privilege, its threads are confined as this process's
+  // are, and its machines share its memory; where it dies its sandboxes do (Reason::kHelperDied).
+  // There is no Sandbox::snapshot() of a sandbox in a worker, no machine made ahead, and no page;
+  // its reset forks it anew. With `require_confinement` its whole enclosure is required. A worker
+  // has at most 4096 descriptors, some 8 for each sandbox and one for each command that runs.
+  // Started by create(), at most 64. 0: none.
+  uint32_t worker_processes = 0;
+  uint32_t machines_in_process = 128;
+  // The program that helper and worker processes run. Empty: the one that the library carries,
+  // which is executed from memory; a host with the sysctl vm.memfd_noexec=2 forbids that, and wants
+  // the path of the installed ramet-helper of the same build.
   std::string helper_program = {};
   // A control group of version 2, as a path ("/sys/fs/cgroup/my.service/ramet"), below which each
   // of those processes gets one of its own: memory.max, cpu.max, pids.max and io.max then bound

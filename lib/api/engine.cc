@@ -65,6 +65,8 @@ absl::StatusOr<std::shared_ptr<Engine>> Engine::create(EngineOptions options) {
       .ready_helpers = options.ready_helpers,
       .helper_program = std::move(options.helper_program),
       .helper_cgroup = std::move(options.helper_cgroup),
+      .worker_processes = options.worker_processes,
+      .machines_here = options.machines_in_process,
       .pressure = {.min_available_percent = options.pressure.min_available_percent,
                    .max_some_percent = options.pressure.max_some_percent,
                    .max_full_percent = options.pressure.max_full_percent}};

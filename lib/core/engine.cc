@@ -9,8 +9,10 @@
 #include <absl/strings/str_cat.h>
 #include <absl/strings/str_format.h>
 
+#include "lib/helper/wire/build.h"
 #include "lib/instance/reasons.h"
 #include "vmm/base/clock.h"
+#include "vmm/base/syscall.h"
 #include "vmm/base/unnamed_file.h"
 #include "vmm/machine/policy_facts.h"
 #include "vmm/memory/mapping.h"
@@ -20,6 +22,9 @@ namespace {
 
 constexpr uint32_t kMaxWorkers = 64;
 constexpr uint32_t kMaxForkThreads = 64;
+constexpr uint32_t kMaxWorkerProcesses = 64;
+// Of a thousand forks.
+constexpr uint32_t kDescriptors = 4096;
 constexpr uint32_t kWholePercent = 100;
 constexpr uint64_t kRelieveNs = 200'000'000;
 constexpr uint64_t kRetryReapMs = 100;
@@ -34,17 +39,28 @@ std::string_view why_no_kvm(const Status& status) {
   return absl::IsPermissionDenied(status) ? reason::kKvmDenied : reason::kKvmUnfit;
 }
 
+// With its reason where the host grants other processes less than was asked for.
+Status refusal_of(const Status& started) {
+  return absl::IsFailedPrecondition(started) ? with_reason(started, reason::kConfinementRefused)
+                                             : started;
+}
+
 }  // namespace
 
 Engine::Engine(EngineConfig config)
     : config_(std::move(config)),
       owner_pid_(::getpid()),
-      log_([this](LogLevel level, std::string_view line) { tell_log(level, line); }) {}
+      log_([this](LogLevel level, std::string_view line) { tell_log(level, line); }),
+      places_(config_.worker_processes == 0 ? MachinePlaces::kNoEnd : config_.machines_here) {}
 
 StatusOr<std::shared_ptr<Engine>> Engine::create(EngineConfig config) {
   if (config.workers > kMaxWorkers) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%d workers asked for; at most %d", config.workers, kMaxWorkers));
+  }
+  if (config.worker_processes > kMaxWorkerProcesses) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "%d worker processes asked for; at most %d", config.worker_processes, kMaxWorkerProcesses));
   }
   if (config.fork_threads > kMaxForkThreads) {
     return absl::InvalidArgumentError(absl::StrFormat("%d threads for forks asked for; at most %d",
@@ -67,13 +83,15 @@ StatusOr<std::shared_ptr<Engine>> Engine::create(EngineConfig config) {
     return with_reason(kvm.status(), why_no_kvm(kvm.status()));
   }
   engine->kvm_ = std::move(*kvm);
+  sys::make_room_for_descriptors(engine->kvm_->fd(), kDescriptors);
   RAMET_RETURN_IF_ERROR(engine->start_threads(workers));
   // What was asked for by name and is not there is found now, not at the first fork.
+  if (engine->config_.worker_processes != 0) {
+    RAMET_RETURN_IF_ERROR(
+        annotate(refusal_of(engine->start_workers()), "start the worker processes"));
+  }
   if (!engine->config_.helper_cgroup.empty()) {
-    const Status started = engine->start_helpers();
-    RAMET_RETURN_IF_ERROR(absl::IsFailedPrecondition(started)
-                              ? with_reason(started, reason::kConfinementRefused)
-                              : started);
+    RAMET_RETURN_IF_ERROR(refusal_of(engine->start_helpers()));
   }
   return engine;
 }
@@ -218,9 +236,7 @@ Status Engine::start_helpers() {
   if (helper_pool_ != nullptr) {
     return Status();
   }
-  if (helper_events_ == nullptr) {
-    RAMET_ASSIGN_OR_RETURN(helper_events_, helper::HelperEvents::start(jail_.get()));
-  }
+  RAMET_RETURN_IF_ERROR(start_events_locked());
   RAMET_ASSIGN_OR_RETURN(helper_pool_,
                          helper::HelperPool::create({.jail = jail_.get(),
                                                      .kvm = kvm_->fd(),
@@ -236,16 +252,57 @@ Status Engine::start_helpers() {
   return Status();
 }
 
+Status Engine::start_events_locked() {
+  if (helper_events_ == nullptr) {
+    RAMET_ASSIGN_OR_RETURN(helper_events_, helper::HelperEvents::start(jail_.get()));
+  }
+  return Status();
+}
+
+std::string_view Engine::worker_role() const {
+  switch (config_.confinement) {
+    case jail::Mode::kOff:
+      return helper::kWorkerOff;
+    case jail::Mode::kLog:
+      return helper::kWorkerLog;
+    default:
+      return config_.confinement_required ? helper::kWorkerRequire : helper::kWorkerEnforce;
+  }
+}
+
+Status Engine::start_workers() {
+  const std::lock_guard lock(helpers_mutex_);
+  RAMET_RETURN_IF_ERROR(start_events_locked());
+  RAMET_ASSIGN_OR_RETURN(auto pool,
+                         helper::HelperPool::create({.jail = jail_.get(),
+                                                     .kvm = kvm_->fd(),
+                                                     .program = config_.helper_program,
+                                                     .ready = 0,
+                                                     .role = worker_role(),
+                                                     .required = config_.confinement_required}));
+  RAMET_ASSIGN_OR_RETURN(workers_, helper::Workers::start(std::move(pool), config_.worker_processes,
+                                                          helper_events_.get(), &log_));
+  return Status();
+}
+
+helper::HelperHost Engine::machine_host_apart() {
+  return {.pool = helper_pool_.get(),
+          .events = helper_events_.get(),
+          .calls = calls_.get(),
+          .reaper = reaper_.get(),
+          .log = &log_,
+          .make_overlay_file = [this](uint64_t size) { return make_overlay_file(size); },
+          .host_port_offset = next_port_offset()};
+}
+
 StatusOr<helper::HelperHost> Engine::helper_host() {
   RAMET_RETURN_IF_ERROR(start_helpers());
-  return helper::HelperHost{
-      .pool = helper_pool_.get(),
-      .events = helper_events_.get(),
-      .calls = calls_.get(),
-      .reaper = reaper_.get(),
-      .log = &log_,
-      .make_overlay_file = [this](uint64_t size) { return make_overlay_file(size); },
-      .host_port_offset = next_port_offset()};
+  return machine_host_apart();
+}
+
+StatusOr<Engine::WorkerPlace> Engine::worker_place(uint64_t deadline_ns) {
+  RAMET_ASSIGN_OR_RETURN(auto seat, workers_->choose(deadline_ns));
+  return WorkerPlace{machine_host_apart(), std::move(seat)};
 }
 
 StatusOr<jail::Enclosure> Engine::enclosure(uint64_t deadline_ns) {

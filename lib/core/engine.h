@@ -16,9 +16,11 @@
 #include <mutex>
 #include <string>
 
+#include "lib/core/machine_places.h"
 #include "lib/core/pressure_gate.h"
 #include "lib/core/shells.h"
 #include "lib/helper/helper_machine.h"
+#include "lib/helper/workers.h"
 #include "lib/instance/instance.h"
 #include "lib/instance/limit_watch.h"
 #include "vmm/base/log_sink.h"
@@ -44,6 +46,8 @@ struct EngineConfig {
   uint32_t ready_helpers = 2;         // processes that stand ready once the first was asked for
   std::string helper_program = {};    // empty: the one that the library carries
   std::string helper_cgroup = {};     // where their control groups are made; empty: nowhere
+  uint32_t worker_processes = 0;      // that machines go to once this process has its own; 0: none
+  uint32_t machines_here = 128;       // that this process has then
   PressureLimits pressure = {};
   PressureGate::Source pressure_source = {};  // empty: the host's
 };
@@ -58,6 +62,14 @@ class Engine {
   InstanceHost instance_host();
   // The same for one that runs in a helper process.
   StatusOr<helper::HelperHost> helper_host();
+  // A place for one more machine in this process; null where it has to go to a worker process.
+  std::shared_ptr<const MachinePlaces::Place> place_here() { return places_.take(); }
+  // Where it goes then. Errors as Workers::choose().
+  struct WorkerPlace {
+    helper::HelperHost host;
+    std::shared_ptr<const helper::WorkerProcess::Seat> seat;
+  };
+  StatusOr<WorkerPlace> worker_place(uint64_t deadline_ns);
   // What helper processes stand behind on this host; starts one where none was.
   StatusOr<jail::Enclosure> enclosure(uint64_t deadline_ns);
   // Of their control groups; nothing where EngineConfig::helper_cgroup is empty.
@@ -111,6 +123,11 @@ class Engine {
   explicit Engine(EngineConfig config);
   Status start_threads(uint32_t workers);
   Status start_helpers();
+  Status start_workers();
+  Status start_events_locked();
+  std::string_view worker_role() const;
+  // What a machine in another process takes from this engine.
+  helper::HelperHost machine_host_apart();
   uint32_t next_port_offset();
   void tell_log(LogLevel level, std::string_view line);
   void tell_refused(const jail::RefusedCall& call, bool allowed);
@@ -119,6 +136,7 @@ class Engine {
   const int owner_pid_;
   LogSink log_;
   std::shared_ptr<const Kvm> kvm_;
+  MachinePlaces places_;
   std::atomic<uint32_t> next_port_offset_{0};
   std::atomic<uint32_t> log_waiting_{0};
   std::mutex told_mutex_;
@@ -132,7 +150,8 @@ class Engine {
   std::mutex helpers_mutex_;
   std::unique_ptr<helper::HelperPool> helper_pool_;
   std::unique_ptr<helper::HelperEvents> helper_events_;
-  std::unique_ptr<WorkerPool> reaper_;  // after the others: its jobs may use them all
+  std::unique_ptr<helper::Workers> workers_;  // null where there are none; uses the events
+  std::unique_ptr<WorkerPool> reaper_;        // after the others: its jobs may use them all
   std::unique_ptr<Shells> shells_;
   std::unique_ptr<WorkerPool> shell_maker_;  // its jobs use the reaper
   std::mutex fork_threads_mutex_;

@@ -24,8 +24,10 @@ class LocalPorts final : public GuestPorts {
 
 }  // namespace
 
-LocalMachine::LocalMachine(std::unique_ptr<Instance> instance)
-    : instance_(std::move(instance)), ports_(std::make_shared<LocalPorts>(instance_->vsock())) {}
+LocalMachine::LocalMachine(std::unique_ptr<Instance> instance, std::shared_ptr<const void> place)
+    : place_(std::move(place)),
+      instance_(std::move(instance)),
+      ports_(std::make_shared<LocalPorts>(instance_->vsock())) {}
 
 void LocalMachine::abandon() { instance_->machine().abandon({EndReason::kStopped, "killed"}); }
 

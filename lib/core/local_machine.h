@@ -15,8 +15,9 @@ namespace ramet {
 
 class LocalMachine final : public ForkedMachine {
  public:
-  // `instance` does not run yet.
-  explicit LocalMachine(std::unique_ptr<Instance> instance);
+  // `instance` does not run yet. `place`: what it takes of its process, given back at its end.
+  explicit LocalMachine(std::unique_ptr<Instance> instance,
+                        std::shared_ptr<const void> place = nullptr);
 
   const std::shared_ptr<GuestPorts>& ports() const override { return ports_; }
   Status resume() override { return instance_->resume(); }
@@ -26,6 +27,7 @@ class LocalMachine final : public ForkedMachine {
   std::unique_ptr<Machine> take_machine() override {
     return Instance::take_machine(std::move(instance_));
   }
+  std::shared_ptr<const void> place() const override { return place_; }
   void on_end(std::function<void(const Status&)> function) override;
   InstanceMetrics metrics() override { return instance_->metrics(); }
   StatusOr<MemoryUse> memory_use() override { return instance_->memory_use(); }
@@ -37,6 +39,7 @@ class LocalMachine final : public ForkedMachine {
   }
 
  private:
+  const std::shared_ptr<const void> place_;
   std::unique_ptr<Instance> instance_;
   const std::shared_ptr<GuestPorts> ports_;
 };

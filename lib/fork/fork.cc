@@ -28,6 +28,17 @@ std::unique_ptr<Machine> take_shell(const TemplateData& from, const ForkSpec& sp
                                            : spec.shells->take();
 }
 
+// A fork in another process.
+helper::HelperFork apart(const TemplateData& from, const GenerationId& generation,
+                         const ForkSpec& spec) {
+  return {.from = {.state = &from.state, .memory = from.memory->view(), .disks = &from.disks},
+          .image = from.memory,
+          .generation = generation,
+          .console = spec.console,
+          .limits = spec.limits,
+          .deadline_ns = spec.ready_deadline_ns};
+}
+
 void refill_shells(const ForkSpec& spec) {
   if (spec.shells != nullptr && spec.use_shell != ShellUse::kNone &&
       spec.isolation == Isolation::kInProcess) {
@@ -64,19 +75,19 @@ StatusOr<std::unique_ptr<ForkedMachine>> fork_machine(Engine* engine, const Temp
                                                       const ForkSpec& spec) {
   if (spec.isolation == Isolation::kHelper) {
     RAMET_ASSIGN_OR_RETURN(const auto host, engine->helper_host());
-    return helper::HelperMachine::fork(host, {.state = &from.state,
-                                              .memory = from.memory->view(),
-                                              .disks = &from.disks,
-                                              .generation = generation,
-                                              .console = spec.console,
-                                              .limits = spec.limits,
-                                              .deadline_ns = spec.ready_deadline_ns});
+    return helper::HelperMachine::fork(host, apart(from, generation, spec));
+  }
+  auto place = engine->place_here();
+  if (place == nullptr) {
+    RAMET_ASSIGN_OR_RETURN(auto worker, engine->worker_place(spec.ready_deadline_ns));
+    return helper::HelperMachine::fork_in(std::move(worker.seat), worker.host,
+                                          apart(from, generation, spec));
   }
   RAMET_ASSIGN_OR_RETURN(
       auto instance,
       restore_instance(engine, from, generation, {.console = spec.console, .limits = spec.limits},
                        take_shell(from, spec), prefetch_for(from, spec)));
-  return std::make_unique<LocalMachine>(std::move(instance));
+  return std::make_unique<LocalMachine>(std::move(instance), std::move(place));
 }
 
 namespace {
@@ -144,7 +155,7 @@ StatusOr<std::unique_ptr<ForkedMachine>> fork_again(Engine* engine, const Templa
       auto instance,
       restore_instance(engine, from, generation, {.console = spec.console, .limits = spec.limits},
                        std::move(machine)));
-  return std::make_unique<LocalMachine>(std::move(instance));
+  return std::make_unique<LocalMachine>(std::move(instance), used->place());
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
-// HelperMachine: a sandbox's machine in a helper process.
+// HelperMachine: a sandbox's machine in another process: a helper of its own, or a worker process.
 //
 // Thread rule: as ForkedMachine.
-// Invariant: the embedder's process maps nothing of the guest's; the helper gets the template's
-// memory and disks as descriptors that it cannot write to. A helper that answers late, or nonsense,
-// is killed.
+// Invariant: the embedder's process maps nothing of the guest's; the other gets the template's
+// memory and disks as descriptors that it cannot write to. A machine whose process answers late, or
+// nonsense, is killed.
 #ifndef RAMET_LIB_HELPER_HELPER_MACHINE_H_
 #define RAMET_LIB_HELPER_HELPER_MACHINE_H_
 
@@ -12,12 +12,15 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "lib/helper/events.h"
 #include "lib/helper/link.h"
+#include "lib/helper/machine_home.h"
+#include "lib/helper/plan_files.h"
 #include "lib/helper/pool.h"
-#include "lib/helper/process.h"
 #include "lib/helper/socket_stream.h"
+#include "lib/helper/worker_process.h"
 #include "lib/instance/forked_machine.h"
 #include "lib/instance/instance_state.h"
 #include "vmm/base/log_sink.h"
@@ -35,11 +38,10 @@ struct HelperHost {
   uint32_t host_port_offset = 0;
 };
 
-// What it is a fork of.
 struct HelperFork {
-  const InstanceState* state = nullptr;
-  MemoryView memory = {};
-  const Disks* disks = nullptr;
+  PlanSource from = {};
+  // Whose view from.memory is: a worker process knows a template by it.
+  std::shared_ptr<const MemoryImage> image = {};
   GenerationId generation = {};
   std::function<void(std::string_view)> console = {};
   InstanceLimits limits = {};
@@ -48,7 +50,11 @@ struct HelperFork {
 
 class HelperMachine final : public ForkedMachine {
  public:
+  // In a process of its own.
   static StatusOr<std::unique_ptr<ForkedMachine>> fork(const HelperHost& host, HelperFork what);
+  // In this place of a worker process.
+  static StatusOr<std::unique_ptr<ForkedMachine>> fork_in(
+      std::shared_ptr<const WorkerProcess::Seat> seat, const HelperHost& host, HelperFork what);
   ~HelperMachine() override;
 
   const std::shared_ptr<GuestPorts>& ports() const override { return ports_; }
@@ -57,6 +63,7 @@ class HelperMachine final : public ForkedMachine {
   void abandon() override;
   void stop() override;
   std::unique_ptr<Machine> take_machine() override { return nullptr; }
+  std::shared_ptr<const void> place() const override { return nullptr; }
   void on_end(std::function<void(const Status&)> function) override;
   InstanceMetrics metrics() override;
   StatusOr<MemoryUse> memory_use() override;
@@ -75,21 +82,24 @@ class HelperMachine final : public ForkedMachine {
  private:
   class Ports;
 
-  HelperMachine(const HelperHost& host, std::shared_ptr<HelperProcess> process,
+  HelperMachine(const HelperHost& host, std::shared_ptr<MachineHome> home,
                 const InstanceLimits& limits);
-  Status begin(HelperFork what);
-  Status bound(const HelperFork& what, std::span<const int> disks, int overlay);
+  // `files`: those that say what it is a fork of.
+  Status begin(const HelperFork& what, uint64_t template_id, std::vector<int> files,
+               const UniqueFd& overlay);
+  StatusOr<UniqueFd> make_overlay(const HelperFork& what) const;
   // What ended the helper, where it has gone.
   Status why_gone(const Status& status) const;
   // A helper that did not answer has no further say.
   Status judge(Status status);
 
   const HelperHost host_;
-  const std::shared_ptr<HelperProcess> process_;
+  const std::shared_ptr<MachineHome> home_;
   const std::shared_ptr<StreamGroup> streams_;
   const std::shared_ptr<GuestPorts> ports_;
   std::shared_ptr<HelperLink> link_;
   uint64_t events_id_ = 0;
+  std::shared_ptr<const WorkerProcess::Learned> learned_;  // null in a helper
 };
 
 }  // namespace ramet::helper

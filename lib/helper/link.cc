@@ -46,8 +46,8 @@ void HelperLink::on_event(Event event) {
 void HelperLink::on_gone(const Status& why) {
   parts_.reaper->post([self = shared_from_this(), why] {
     // It may have closed its end and live on.
-    self->parts_.process->kill_unless_ending(kEndsWithin);
-    const Status end = self->parts_.process->wait_end();
+    self->parts_.home->kill_unless_ending(kEndsWithin);
+    const Status end = self->parts_.home->wait_end();
     const Status said = why.ok() ? absl::UnavailableError("the helper process closed its end")
                                  : annotate(why, "the helper process spoke nonsense");
     self->finish(end.ok() ? with_reason(said, reason::kHelperDied) : end, nullptr);

@@ -1,4 +1,4 @@
-// HelperLink: what one machine's helper process tells, until the sandbox is gone.
+// HelperLink: what one machine in another process tells, until the sandbox is gone.
 //
 // Thread rule: every method from any thread.
 // Invariant: the listener is called at most once, and not after forget(). The console's listener is
@@ -15,7 +15,7 @@
 #include <string_view>
 
 #include "lib/helper/events.h"
-#include "lib/helper/process.h"
+#include "lib/helper/machine_home.h"
 #include "lib/helper/socket_stream.h"
 #include "lib/instance/console.h"
 #include "vmm/base/log_sink.h"
@@ -26,7 +26,7 @@ namespace ramet::helper {
 class HelperLink final : public EventSink, public std::enable_shared_from_this<HelperLink> {
  public:
   struct Parts {
-    std::shared_ptr<HelperProcess> process;
+    std::shared_ptr<MachineHome> home;
     std::shared_ptr<StreamGroup> streams;
     WorkerPool* calls = nullptr;
     WorkerPool* reaper = nullptr;

@@ -73,8 +73,10 @@ StatusOr<std::unique_ptr<HelperProcess>> HelperPool::start_checked() {
   if (cgroups_ != nullptr) {
     RAMET_ASSIGN_OR_RETURN(cgroup, cgroups_->make(kHelperThreads));
   }
-  RAMET_ASSIGN_OR_RETURN(auto process,
-                         HelperProcess::start(program_.get(), options_.kvm, std::move(cgroup)));
+  RAMET_ASSIGN_OR_RETURN(auto process, HelperProcess::start({.program = program_.get(),
+                                                             .kvm = options_.kvm,
+                                                             .role = options_.role,
+                                                             .cgroup = std::move(cgroup)}));
   if (options_.required && !process->enclosure().complete()) {
     return absl::FailedPreconditionError(
         absl::StrCat("the whole enclosure of helper processes is required, and this host does not "

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "lib/helper/process.h"
 #include "vmm/base/status.h"
@@ -29,8 +30,9 @@ struct HelperPoolOptions {
   int kvm = -1;                // outlives it too
   std::string program = {};    // a file; empty: the one that the library carries
   uint32_t ready = 2;
-  bool required = false;    // the whole of the enclosure, and every controller
-  std::string cgroup = {};  // a directory for their control groups; empty: they have none
+  std::string_view role = {};  // what they are (lib/helper/wire/build.h); empty: helpers
+  bool required = false;       // the whole of the enclosure, and every controller
+  std::string cgroup = {};     // a directory for their control groups; empty: they have none
 };
 
 class HelperPool {

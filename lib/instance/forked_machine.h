@@ -52,6 +52,8 @@ class ForkedMachine {
   // Stops it, takes its devices down, and gives what Machine::rewind() makes a shell of: nothing
   // else is called afterwards. Null, and nothing done, where the machine is another process's.
   virtual std::unique_ptr<Machine> take_machine() = 0;
+  // What is given back with the machine: whoever takes it keeps this as long. May be null.
+  virtual std::shared_ptr<const void> place() const = 0;
 
   // `function` is called once when the machine ended by itself, with a status that says why; at
   // once when it already has. It must not wait for the machine.

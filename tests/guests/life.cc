@@ -88,7 +88,7 @@ void serve(GuestBuilder& guest, uint32_t vcpus) {
 }
 
 struct Life {
-  Isolation isolation = Isolation::kInProcess;
+  LivesIn where = LivesIn::kThisProcess;
   std::shared_ptr<Engine> engine;
   UniqueFd memory;
   std::unique_ptr<Instance> instance;
@@ -101,6 +101,10 @@ Status make_engine(Life* life) {
   config.idle_threads = 0;
   config.ready_shells = 0;
   config.ready_helpers = 0;
+  if (life->where == LivesIn::kWorker) {
+    config.worker_processes = 1;
+    config.machines_here = 0;
+  }
   RAMET_ASSIGN_OR_RETURN(life->engine, Engine::create(std::move(config)));
   return Status();
 }
@@ -156,17 +160,19 @@ Status branch_and_exec(Life* life, SandboxMachine* box, const TemplateData& from
 }
 
 Status fork_and_exec(Life* life, const std::string& directory) {
+  const Isolation isolation =
+      life->where == LivesIn::kHelper ? Isolation::kHelper : Isolation::kInProcess;
   RAMET_ASSIGN_OR_RETURN(const auto loaded,
                          load_template({.directory = directory, .scratch_directory = temp_root()}));
   RAMET_ASSIGN_OR_RETURN(auto machine,
-                         fork_obedient(life->engine, *loaded, {.isolation = life->isolation}));
+                         fork_obedient(life->engine, *loaded, {.isolation = isolation}));
   RAMET_RETURN_IF_ERROR(command(machine.get()));
-  if (life->isolation == Isolation::kInProcess) {
+  if (life->where == LivesIn::kThisProcess) {
     RAMET_RETURN_IF_ERROR(annotate(branch_and_exec(life, machine.get(), *loaded), "branch"));
   }
-  RAMET_RETURN_IF_ERROR(reset_sandbox(
-      machine.get(), *loaded,
-      {.ready_deadline_ns = monotonic_ns() + patience(), .isolation = life->isolation}));
+  RAMET_RETURN_IF_ERROR(
+      reset_sandbox(machine.get(), *loaded,
+                    {.ready_deadline_ns = monotonic_ns() + patience(), .isolation = isolation}));
   RAMET_RETURN_IF_ERROR(command(machine.get()));
   machine->kill();
   return machine->life().wait_gone(monotonic_ns() + patience());
@@ -252,10 +258,10 @@ Status command(SandboxMachine* box) {
   return box->exec(spec).status();
 }
 
-Lived live(const std::string& folder, Isolation isolation) {
+Lived live(const std::string& folder, LivesIn where) {
   const std::string directory = folder + "/t";
   Life life;
-  life.isolation = isolation;
+  life.where = where;
   Lived lived{.status = live_in(&life, directory), .broken = {}};
   // Nothing of a template that was not saved is left, under any name.
   const bool saved = std::filesystem::exists(directory + "/manifest.json");

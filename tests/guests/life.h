@@ -50,7 +50,8 @@ uint64_t obedience_ns();
 
 // With an engine of its own. `folder` is there and empty, and is left so where the save failed; the
 // template lies in it otherwise.
-Lived live(const std::string& folder, Isolation isolation = Isolation::kInProcess);
+enum class LivesIn : uint8_t { kThisProcess, kHelper, kWorker };
+Lived live(const std::string& folder, LivesIn where = LivesIn::kThisProcess);
 
 }  // namespace ramet::testing
 

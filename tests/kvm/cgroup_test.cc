@@ -168,8 +168,8 @@ TEST_CASE("a helper process with more memory than its group may have is killed, 
   REQUIRE(group.ok());
   const auto program = create_program_memfd("ramet-helper", helper::helper_program());
   REQUIRE(program.ok());
-  const auto process =
-      helper::HelperProcess::start(program->get(), engine->kvm()->fd(), *std::move(group));
+  const auto process = helper::HelperProcess::start(
+      {.program = program->get(), .kvm = engine->kvm()->fd(), .cgroup = *std::move(group)});
   REQUIRE(process.ok());
   const uint64_t allowed = 64 << 10;  // less than it has by now
   (*process)->bound({.memory_bytes = allowed}, {}, {}).IgnoreError();

@@ -6,8 +6,10 @@
 #include <chrono>
 #include <future>
 #include <memory>
+#include <random>
 #include <set>
 #include <string>
+#include <vector>
 
 #include <catch2/catch.hpp>
 
@@ -23,6 +25,8 @@ using namespace ramet;
 using namespace ramet::testing;
 
 namespace {
+
+constexpr uint64_t kSecond = 1'000'000'000;
 
 struct Made {
   explicit Made(EngineConfig config = {}) {
@@ -108,4 +112,35 @@ TEST_CASE(
   CHECK(good(made.fork({.count = 8})) == 8);
   CHECK(good(other.get()) == 8);
   CHECK(Engine::create({.fork_threads = 65}).status().code() == absl::StatusCode::kInvalidArgument);
+}
+
+TEST_CASE("a fork whose time is up at any moment is a Status or a sandbox, and nothing is left") {
+  RAMET_NEED_KVM(kvm);
+  const uint32_t seed = std::random_device()();
+  INFO("seed " << seed);
+  std::mt19937 random(seed);
+  // In this process; and in a worker, which outlives its forks.
+  for (const uint32_t workers : {0U, 1U}) {
+    INFO(workers << " workers");
+    const Made made(
+        {.idle_threads = 0, .ready_shells = 0, .worker_processes = workers, .machines_here = 0});
+    // What is opened once is opened here.
+    CHECK(made.fork({.count = 1})[0].ok());
+    REQUIRE(made.engine->drain(monotonic_ns() + 30 * kSecond).ok());
+    const Belongings before = belongings();
+    const int times = long_run() ? 500 : 50;
+    int late = 0;
+    for (int i = 0; i < times; ++i) {
+      const uint64_t allowed = 1'000 * (random() % 3'000);
+      auto box =
+          fork_sandbox(made.engine, *made.from, {.ready_deadline_ns = monotonic_ns() + allowed});
+      INFO("after " << allowed / 1'000 << " us: " << box.status().ToString());
+      CHECK((box.ok() || absl::IsDeadlineExceeded(box.status()) ||
+             reason_of(box.status()) == reason::kHostBusy));
+      late += box.ok() ? 0 : 1;
+    }
+    CHECK(late != 0);
+    REQUIRE(made.engine->drain(monotonic_ns() + 30 * kSecond).ok());
+    CHECK(left_behind(before) == std::vector<std::string>());
+  }
 }

@@ -31,7 +31,7 @@ struct Count {
 };
 
 // False: the plan did not fire any more.
-bool live_with(uint64_t n, int error, Count* count, Isolation isolation = Isolation::kInProcess) {
+bool live_with(uint64_t n, int error, Count* count, LivesIn where = LivesIn::kThisProcess) {
   const TempDir folder;
   const Belongings before = belongings();
   const auto start = Clock::now();
@@ -39,7 +39,7 @@ bool live_with(uint64_t n, int error, Count* count, Isolation isolation = Isolat
   static std::deque<sys::FaultPlan> plans;
   sys::FaultPlan* const plan = &plans.emplace_back(sys::Call::kAny, n, error);
   plan->arm();
-  const Lived lived = live(folder.path(), isolation);
+  const Lived lived = live(folder.path(), where);
   plan->disarm();
   const auto took = Clock::now() - start;
   INFO("call " << n << ", errno " << error << " (-1: cut short): " << lived.status.ToString());
@@ -87,13 +87,27 @@ TEST_CASE(
   RAMET_NEED_KVM(kvm);
   Count count;
   const uint64_t stride = in_nested_machine() && !long_run() ? 7 : 1;
-  for (uint64_t n = 1; live_with(n, kErrors[n % kErrors.size()], &count, Isolation::kHelper);
+  for (uint64_t n = 1; live_with(n, kErrors[n % kErrors.size()], &count, LivesIn::kHelper);
        n += stride) {
     REQUIRE(n < 10'000);
   }
   CHECK(count.failed > 100 / stride);
   CHECK(count.survived < count.failed);
   print("each call failed around a helper process", count);
+}
+
+TEST_CASE(
+    "whichever system call fails around a worker process, it is a Status and nothing is left") {
+  RAMET_NEED_KVM(kvm);
+  Count count;
+  const uint64_t stride = in_nested_machine() && !long_run() ? 7 : 1;
+  for (uint64_t n = 1; live_with(n, kErrors[n % kErrors.size()], &count, LivesIn::kWorker);
+       n += stride) {
+    REQUIRE(n < 10'000);
+  }
+  CHECK(count.failed > 100 / stride);
+  CHECK(count.survived < count.failed);
+  print("each call failed around a worker process", count);
 }
 
 TEST_CASE("whichever transfer is cut short in a sandbox's life, it goes on, to the end") {

@@ -1,7 +1,9 @@
 // What a hostile guest (tests/guests) costs the machines beside it.
 #include "tests/guests/neighbour.h"
 
+#include <chrono>
 #include <cstdio>
+#include <ctime>
 
 #include <catch2/catch.hpp>
 
@@ -33,13 +35,22 @@ struct Beside {
   Samples hostile;
 };
 
+// One tick of the host's scheduler: a reply that waits for another thread's turn waits for whole
+// ones, so that p99s of one and of two ticks are about twice one another, and no closer can be
+// told.
+std::chrono::nanoseconds tick() {
+  timespec resolution = {};
+  REQUIRE(::clock_getres(CLOCK_MONOTONIC_COARSE, &resolution) == 0);
+  return std::chrono::seconds(resolution.tv_sec) + std::chrono::nanoseconds(resolution.tv_nsec);
+}
+
 bool held(const Beside& beside, BesideBusy& busy) {
   const auto hostile = p99(beside.hostile);
   const auto reference = p99(busy.like(*beside.guest));
   std::printf("%-55s %4zu samples, p99 %6lld us, beside busy ones %6lld us\n", beside.guest->name,
               beside.hostile.size(), static_cast<long long>(hostile.count() / 1000),
               static_cast<long long>(reference.count() / 1000));
-  return hostile <= 2 * reference;
+  return hostile <= 2 * reference + tick() / 2;
 }
 
 }  // namespace

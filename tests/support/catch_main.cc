@@ -23,7 +23,7 @@ void __sanitizer_symbolize_pc(void* pc, const char* format, char* out, size_t si
 // A Status's count of references is kept by a library that is not instrumented: that the last
 // holder comes after the others is not seen.
 __attribute__((visibility("default"))) const char* __tsan_default_suppressions() {
-  return "race:absl::*::Status::Unref\n";
+  return "race:absl::*::Status::Unref\nrace:Unref\n";
 }
 }
 #endif

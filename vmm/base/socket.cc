@@ -65,6 +65,12 @@ sys::Result send_message(int socket, std::span<const std::byte> head,
                      [&] { return ::sendmsg(socket, &message, flags); });
 }
 
+void shutdown_sending(int socket) {
+  // It fails where the peer has gone, which is as good.
+  sys::invoke(sys::Call::kSocket, sys::OnEintr::kRetry,
+              [&] { return ::shutdown(socket, SHUT_WR); });
+}
+
 StatusOr<ReceivedMessage> receive_message(int socket, std::span<std::byte> into, Blocking blocking,
                                           size_t max_files) {
   iovec part = {into.data(), into.size()};

@@ -34,6 +34,9 @@ sys::Result send_message(int socket, std::span<const std::byte> head,
                          std::span<const std::byte> body, Blocking blocking,
                          std::span<const int> files = {});
 
+// Tells the peer that nothing more comes: what it receives next is a message of no bytes.
+void shutdown_sending(int socket);
+
 struct ReceivedMessage {
   size_t bytes = 0;  // 0: the peer has closed its end
   std::vector<UniqueFd> files = {};

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
@@ -95,6 +96,17 @@ Result pwritev(int fd, std::span<const iovec> from, uint64_t offset) {
   return transfer_vectors(Call::kPwrite, from, [&](std::span<const iovec> use) {
     return ::pwritev(fd, use.data(), static_cast<int>(use.size()), static_cast<off_t>(offset));
   });
+}
+
+void make_room_for_descriptors(int any, uint32_t count) {
+  rlimit files = {};
+  ::getrlimit(RLIMIT_NOFILE, &files);  // cannot fail
+  const auto last = static_cast<int>(std::min<rlim_t>(count, files.rlim_cur)) - 1;
+  const Result made =
+      invoke(Call::kFcntl, OnEintr::kRetry, [&] { return ::fcntl(any, F_DUPFD_CLOEXEC, last); });
+  if (made.ok()) {
+    const UniqueFd unused(static_cast<int>(made.value));
+  }
 }
 
 Result poll(std::span<pollfd> fds, int timeout_ms) {
@@ -281,6 +293,11 @@ Status epoll_add(int epoll, int fd, uint32_t events, uint64_t id) {
   return invoke(Call::kEpoll, OnEintr::kRetry,
                 [&] { return ::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event); })
       .status("epoll_ctl(EPOLL_CTL_ADD)");
+}
+
+void epoll_remove(int epoll, int fd) {
+  invoke(Call::kEpoll, OnEintr::kRetry,
+         [&] { return ::epoll_ctl(epoll, EPOLL_CTL_DEL, fd, nullptr); });
 }
 
 Result epoll_wait(int epoll, std::span<epoll_event> events, int timeout_ms) {

@@ -76,6 +76,12 @@ Result write(int fd, std::span<const std::byte> from);
 Result preadv(int fd, std::span<const iovec> into, uint64_t offset);
 Result pwritev(int fd, std::span<const iovec> from, uint64_t offset);
 
+// Makes the process's table of descriptors as large as for so many, or its limit. The kernel lets a
+// process of several threads wait for a grace period (8 to 20 ms were measured) each time that the
+// table doubles (expand_fdtable(), fs/file.c): whoever will need many takes the wait when it
+// starts.
+void make_room_for_descriptors(int any, uint32_t count);
+
 // Waits for events; `timeout_ms` -1: for ever. The value counts the descriptors with events.
 Result poll(std::span<pollfd> fds, int timeout_ms);
 
@@ -113,6 +119,8 @@ Status timerfd_arm(int fd, uint64_t deadline_ns);
 // A new epoll instance (EPOLL_CLOEXEC); `id` comes back as the data of each event of `fd`.
 StatusOr<UniqueFd> epoll();
 Status epoll_add(int epoll, int fd, uint32_t events, uint64_t id);
+// Where it is in the set, no event of it comes any more.
+void epoll_remove(int epoll, int fd);
 Result epoll_wait(int epoll, std::span<epoll_event> events, int timeout_ms);
 // Fills `into` from the kernel's generator.
 Status getrandom(std::span<std::byte> into);

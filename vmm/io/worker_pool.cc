@@ -1,6 +1,8 @@
 #include "vmm/io/worker_pool.h"
 
+#include <algorithm>
 #include <chrono>
+#include <iterator>
 
 #include <absl/strings/str_format.h>
 
@@ -37,7 +39,17 @@ Status WorkerPool::add_worker() {
   return Status();
 }
 
+void WorkerPool::drop_left() {
+  std::vector<std::unique_ptr<Worker>> left;  // joined without the lock
+  const std::lock_guard lock(mutex_);
+  const auto stays = [](const auto& worker) { return !worker->replaced || !worker->left; };
+  const auto first = std::stable_partition(workers_.begin(), workers_.end(), stays);
+  std::move(first, workers_.end(), std::back_inserter(left));
+  workers_.erase(first, workers_.end());
+}
+
 Status WorkerPool::renew_refused() {
+  drop_left();
   std::vector<Worker*> refused;
   {
     const std::lock_guard lock(mutex_);
@@ -136,7 +148,7 @@ Status WorkerPool::wait_below(uint64_t jobs, uint64_t deadline_ns) {
   return Status();
 }
 
-void WorkerPool::body(jail::TenantSlot* slot, const Worker* self) {
+void WorkerPool::body(jail::TenantSlot* slot, Worker* self) {
   std::unique_lock lock(mutex_);
   while (wait_for_job(&lock, *self)) {
     Job job = std::move(jobs_.front());
@@ -150,6 +162,7 @@ void WorkerPool::body(jail::TenantSlot* slot, const Worker* self) {
     ++ended_;
     changed_.notify_all();
   }
+  self->left = true;
 }
 
 }  // namespace ramet

@@ -38,7 +38,7 @@ class WorkerPool {
   void post_at(uint64_t due_ns, std::function<void()> job,
                std::shared_ptr<jail::Tenant> tenant = nullptr);
   // Puts a new thread in the place of each that was refused a system call, which leaves after the
-  // job it is at. Not from a job.
+  // job it is at; those of before that have left are gone then. Not from a job.
   Status renew_refused();
   // Waits until every job posted before the call has ended. DeadlineExceeded at `deadline_ns`
   // (CLOCK_MONOTONIC).
@@ -55,12 +55,14 @@ class WorkerPool {
   struct Worker {
     std::unique_ptr<jail::JailedThread> thread;
     bool replaced = false;
+    bool left = false;  // its body has ended, or is about to
   };
 
   WorkerPool(jail::Jail* jail, std::optional<jail::ThreadKind> kind, std::string name)
       : jail_(*jail), kind_(kind), name_(std::move(name)) {}
   Status add_worker();
-  void body(jail::TenantSlot* slot, const Worker* self);
+  void drop_left();
+  void body(jail::TenantSlot* slot, Worker* self);
   // With mutex_ held: until there is a job, true, or this worker is to leave.
   bool wait_for_job(std::unique_lock<std::mutex>* lock, const Worker& self);
   void move_due();

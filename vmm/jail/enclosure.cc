@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -86,12 +87,19 @@ int limit(__rlimit_resource resource, uint64_t value) {
   return error_of([&] { return ::setrlimit(resource, &both); });
 }
 
+// The same where it may be more than this process may have: that is as good.
+int lower(__rlimit_resource resource, uint64_t value) {
+  rlimit now = {};
+  ::getrlimit(resource, &now);  // cannot fail
+  return limit(resource, std::min<uint64_t>(value, now.rlim_max));
+}
+
 int set_limits(const EnclosureLimits& limits, bool own_user) {
   // Threads are counted for a user: without a user namespace, those of all helpers together.
-  const int threads = own_user ? limit(RLIMIT_NPROC, limits.threads) : 0;
+  const int threads = own_user ? lower(RLIMIT_NPROC, limits.threads) : 0;
   for (const int error :
        {limit(RLIMIT_CORE, 0), limit(RLIMIT_FSIZE, limits.file_bytes),
-        limit(RLIMIT_NOFILE, limits.open_files), threads, limit(RLIMIT_MSGQUEUE, 0),
+        lower(RLIMIT_NOFILE, limits.open_files), threads, limit(RLIMIT_MSGQUEUE, 0),
         limit(RLIMIT_NICE, 0), limit(RLIMIT_RTPRIO, 0)}) {
     if (error != 0) {
       return error;

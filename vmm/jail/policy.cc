@@ -128,6 +128,7 @@ Policy events_rows() {
        "SIGKILL",
        "kill_process: a helper whose end it hears of first",
        Seen::kElsewhere},
+      {"shutdown", {}, "", "WorkerProcess: the same of a machine in a worker", Seen::kElsewhere},
       {"close",
        {},
        "",
@@ -164,6 +165,10 @@ Policy wake_rows(ThreadKind kind) {
   if (kind == ThreadKind::kWatch) {
     return {{"write", {}, "", "Waker: a machine that reached a limit", Seen::kElsewhere}};
   }
+  if (kind == ThreadKind::kReaper) {
+    return {
+        {"write", {}, "", "Waker: a conversation's end, in a worker process", Seen::kElsewhere}};
+  }
   return {{"write", {}, "", "Waker: an eventfd of the helper process"}};
 }
 
@@ -192,7 +197,9 @@ Policy own_rows(ThreadKind kind) {
               {"waitid", {equals(0, kPidfd)}, "P_PIDFD", "wait_process: the end of a helper"},
               {"pidfd_send_signal", {equals(1, SIGKILL)}, "SIGKILL", "kill_process: a helper"},
               {"preadv", {}, "", "Cgroup: was a helper killed for its memory?", Seen::kElsewhere},
-              {"epoll_ctl", {}, "", "HelperEvents forgets a helper", Seen::kElsewhere}};
+              {"epoll_ctl", {}, "", "HelperEvents forgets a helper", Seen::kElsewhere},
+              {"shutdown", {}, "", "WorkerProcess lets a machine go", Seen::kElsewhere},
+              {"sendmsg", {}, "", "WorkerProcess forgets a template", Seen::kElsewhere}};
     case ThreadKind::kEvents:
       return events_rows();
     case ThreadKind::kHelper:
@@ -253,8 +260,8 @@ Policy policy_of(ThreadKind kind, const PolicyFacts& facts) {
     rows = ioctl_rows(facts.watch_ioctls);
   }
   append(own_rows(kind), &rows);
-  if (facts.in_helper &&
-      (kind == ThreadKind::kVcpu || kind == ThreadKind::kWorker || kind == ThreadKind::kWatch)) {
+  if (facts.in_helper && (kind == ThreadKind::kVcpu || kind == ThreadKind::kWorker ||
+                          kind == ThreadKind::kWatch || kind == ThreadKind::kReaper)) {
     append(wake_rows(kind), &rows);
   }
   append(common_rows(facts), &rows);

@@ -58,6 +58,7 @@ struct ChildPlan {
   size_t file_count = 0;
   const char* name = nullptr;
   const char* namespaces = nullptr;
+  const char* argument = nullptr;
   bool become_root_inside = false;
 };
 
@@ -86,7 +87,7 @@ RAMET_IN_CHILD long place_files(const ChildPlan& plan) {
     raw(SYS_dup3, safe[i], kFirstSpawnedFile + static_cast<int>(i), 0);
   }
   // NOLINTBEGIN(modernize-avoid-c-arrays)
-  const char* arguments[] = {plan.name, plan.namespaces, nullptr};
+  const char* arguments[] = {plan.name, plan.namespaces, plan.argument, nullptr};
   const char* environment[] = {nullptr};
   // NOLINTEND(modernize-avoid-c-arrays)
   const long error = raw(SYS_execveat, program, address(""), address(arguments),
@@ -232,6 +233,7 @@ StatusOr<UniqueFd> try_spawn(const SpawnSpec& spec, const Attempt& attempt, int 
                     .file_count = spec.files.size(),
                     .name = spec.name,
                     .namespaces = namespaces.c_str(),
+                    .argument = spec.argument,
                     .become_root_inside = attempt.as_nobody};
   const auto stack = std::make_unique<std::byte[]>(kChildStackBytes);
   int pidfd = -1;

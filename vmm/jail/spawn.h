@@ -21,6 +21,7 @@ namespace ramet::jail {
 struct SpawnSpec {
   int program = -1;                   // an executable file
   const char* name = "ramet-helper";  // argv[0]; argv[1] is for namespaces_of()
+  const char* argument = nullptr;     // argv[2]; null: none
   std::span<const int> files = {};    // become its descriptors 3, 4, ...; 0 to 2 are /dev/null
   int cgroup_procs = -1;              // cgroup.procs of the group that it begins in; -1: ours
 };

@@ -24,6 +24,7 @@ constexpr CapabilityRow kTable[] = {
     {KVM_CAP_KVMCLOCK_CTRL, "KVMCLOCK_CTRL", false, "no soft-lockup report after a pause"},
     {KVM_CAP_HALT_POLL, "HALT_POLL", false, "idle guests that cost no CPU"},
     {KVM_CAP_PRE_FAULT_MEMORY, "PRE_FAULT_MEMORY", false, "working sets that are mapped at once"},
+    {KVM_CAP_SYNC_REGS, "SYNC_REGS", false, "a call less at each fork and reset"},
     {KVM_CAP_IOEVENTFD, "IOEVENTFD", false, "busy queues"},
 };
 

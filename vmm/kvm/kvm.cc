@@ -124,6 +124,7 @@ Status Kvm::read_limits() {
   }
   xsave_bytes_ = static_cast<uint32_t>(xsave);
   has_pre_fault_ = capability(KVM_CAP_PRE_FAULT_MEMORY) != 0;
+  has_sync_regs_ = (static_cast<uint64_t>(capability(KVM_CAP_SYNC_REGS)) & KVM_SYNC_X86_REGS) != 0;
   return Status();
 }
 

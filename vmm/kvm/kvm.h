@@ -43,6 +43,8 @@ class Kvm {
   bool has_tsc_deadline() const { return has_tsc_deadline_; }
   // Asked once: it is asked for at every fork.
   bool has_pre_fault() const { return has_pre_fault_; }
+  // KVM_CAP_SYNC_REGS, of the general registers.
+  bool has_sync_regs() const { return has_sync_regs_; }
   // Bytes of the kvm_run mapping (KVM_GET_VCPU_MMAP_SIZE).
   uint64_t vcpu_mmap_bytes() const { return vcpu_mmap_bytes_; }
   // Bytes of KVM_GET_XSAVE2.
@@ -64,6 +66,7 @@ class Kvm {
   bool is_intel_ = false;
   bool has_tsc_deadline_ = false;
   bool has_pre_fault_ = false;
+  bool has_sync_regs_ = false;
   uint64_t vcpu_mmap_bytes_ = 0;
   uint32_t xsave_bytes_ = 0;
   std::vector<x86::CpuidEntry> supported_cpuid_;

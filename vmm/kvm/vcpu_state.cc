@@ -84,7 +84,29 @@ StatusOr<uint64_t> read_one_msr(int fd, uint32_t index) {
 
 }  // namespace
 
+Status Vcpu::set_general_late(const kvm_regs& registers) {
+  if (!kvm_.has_sync_regs()) {
+    kvm_regs copy = registers;
+    return call(fd_.get(), KVM_SET_REGS, &copy, "KVM_SET_REGS");
+  }
+  run_page()->s.regs.regs = registers;
+  run_page()->kvm_dirty_regs |= KVM_SYNC_X86_REGS;
+  return Status();
+}
+
+Status Vcpu::settle_general() const {
+  kvm_run* run = run_page();
+  if ((run->kvm_dirty_regs & KVM_SYNC_X86_REGS) == 0) {
+    return Status();
+  }
+  kvm_regs late = run->s.regs.regs;
+  RAMET_RETURN_IF_ERROR(call(fd_.get(), KVM_SET_REGS, &late, "KVM_SET_REGS"));
+  run->kvm_dirty_regs &= ~uint64_t{KVM_SYNC_X86_REGS};
+  return Status();
+}
+
 StatusOr<VcpuRegisters> Vcpu::registers() const {
+  RAMET_RETURN_IF_ERROR(settle_general());
   VcpuRegisters registers;
   RAMET_RETURN_IF_ERROR(call(fd_.get(), KVM_GET_REGS, &registers.general, "KVM_GET_REGS"));
   RAMET_RETURN_IF_ERROR(call(fd_.get(), KVM_GET_SREGS2, &registers.special, "KVM_GET_SREGS2"));
@@ -92,6 +114,7 @@ StatusOr<VcpuRegisters> Vcpu::registers() const {
 }
 
 Status Vcpu::set_registers(const VcpuRegisters& registers) {
+  RAMET_RETURN_IF_ERROR(settle_general());
   VcpuRegisters copy = registers;
   RAMET_RETURN_IF_ERROR(call(fd_.get(), KVM_SET_SREGS2, &copy.special, "KVM_SET_SREGS2"));
   return call(fd_.get(), KVM_SET_REGS, &copy.general, "KVM_SET_REGS");
@@ -118,6 +141,7 @@ Status Vcpu::set_msrs(std::span<const Msr> msrs) { return write_msrs(fd_.get(), 
 
 StatusOr<VcpuState> Vcpu::save() const {
   const int fd = fd_.get();
+  RAMET_RETURN_IF_ERROR(settle_general());
   VcpuState state;
   // First: it carries out an INIT or SIPI that is pending (kvm_apic_accept_events,
   // arch/x86/kvm/lapic.c), which changes nearly all that follows.
@@ -151,7 +175,7 @@ Status Vcpu::restore(const VcpuState& saved) {
   RAMET_RETURN_IF_ERROR(write_msrs(fd, state.msrs));
   RAMET_RETURN_IF_ERROR(call(fd, KVM_SET_VCPU_EVENTS, &state.events, "KVM_SET_VCPU_EVENTS"));
   RAMET_RETURN_IF_ERROR(call(fd, KVM_SET_DEBUGREGS, &state.debugregs, "KVM_SET_DEBUGREGS"));
-  RAMET_RETURN_IF_ERROR(call(fd, KVM_SET_REGS, &state.registers.general, "KVM_SET_REGS"));
+  RAMET_RETURN_IF_ERROR(set_general_late(state.registers.general));
   return call(fd, KVM_SET_MP_STATE, &state.mp_state, "KVM_SET_MP_STATE");
 }
 

@@ -1,4 +1,4 @@
-// helper_main: a helper process from its first instruction to its end.
+// helper_main: a helper process, or a worker process, from its first instruction to its end.
 //
 // Thread rule: called once, as the whole of main(), before any thread.
 #ifndef RAMET_LIB_HELPER_PROGRAM_HELPER_MAIN_H_
@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <optional>
+#include <string_view>
 
 #include "lib/helper/program/server.h"
 
@@ -19,8 +20,9 @@ struct HelperHooks {
   bool record = false;  // its filters stop nothing, and count the use of each row (Mode::kRecord)
 };
 
-// `namespaces` is argv[1] (jail::spawn). Returns the exit code.
-int helper_main(const char* namespaces, const HelperHooks& hooks = {});
+// `namespaces` is argv[1] (jail::spawn); `role` argv[2], one of lib/helper/wire/build.h's for a
+// worker process, of whose hooks only `intercept` counts. Returns the exit code.
+int helper_main(const char* namespaces, std::string_view role, const HelperHooks& hooks = {});
 
 }  // namespace ramet::helper
 

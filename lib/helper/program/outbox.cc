@@ -8,7 +8,10 @@ namespace ramet::helper {
 
 void Outbox::console(std::string_view text) {
   std::unique_lock lock(mutex_);
-  has_room_.wait(lock, [&] { return console_.size() + text.size() <= kMaxConsole; });
+  has_room_.wait(lock, [&] { return closed_ || console_.size() + text.size() <= kMaxConsole; });
+  if (closed_) {
+    return;
+  }
   console_ += text;
   waker_.wake();
 }
@@ -50,6 +53,12 @@ void Outbox::drop_first_locked() {
   } else {
     ended_.reset();
   }
+}
+
+void Outbox::close() {
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  has_room_.notify_all();
 }
 
 void Outbox::flush() {

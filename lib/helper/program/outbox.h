@@ -1,7 +1,8 @@
 // Outbox: what other threads of a helper process have to say to the embedder, until the first one
 // sends it.
 //
-// Thread rule: console(), log() and ended() from any thread but the first; flush() on the first.
+// Thread rule: console(), log() and ended() from any thread but the first; flush() on the first;
+// close() when it is not called any more.
 // Invariant: bounded: console() waits while kMaxConsole bytes have not been sent, log() drops
 // beyond kMaxLines.
 #ifndef RAMET_LIB_HELPER_PROGRAM_OUTBOX_H_
@@ -33,6 +34,8 @@ class Outbox {
   void ended(Ended ended);
   // Sends as much as the embedder takes now.
   void flush();
+  // Nobody wants to hear more: console() no longer waits, and nothing is kept.
+  void close();
 
  private:
   std::optional<Event> next_locked() const;
@@ -45,6 +48,7 @@ class Outbox {
   std::string console_;
   std::deque<LogLine> lines_;
   std::optional<Ended> ended_;
+  bool closed_ = false;
 };
 
 }  // namespace ramet::helper

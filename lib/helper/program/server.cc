@@ -10,7 +10,6 @@
 #include <absl/strings/str_format.h>
 
 #include "lib/helper/wire/bounds.h"
-#include "lib/helper/wire/plan.h"
 #include "vmm/base/syscall.h"
 #include "vmm/jail/enclosure.h"
 
@@ -28,24 +27,15 @@ bool is(const Request& request) {
   return std::holds_alternative<T>(request);
 }
 
-StatusOr<std::vector<std::byte>> read_plan(int file) {
-  RAMET_ASSIGN_OR_RETURN(const uint64_t size, sys::file_size(file, "a plan"));
-  if (size > kMaxPlanBytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrFormat("a plan of %d bytes; at most %d", size, kMaxPlanBytes));
-  }
-  std::vector<std::byte> bytes(size);
-  RAMET_RETURN_IF_ERROR(sys::pread_exactly(file, bytes, 0, "read a plan"));
-  return bytes;
-}
-
 Status no_machine() { return absl::FailedPreconditionError("there is no machine yet"); }
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Server>> Server::create(const ServerParts& parts) {
+StatusOr<std::unique_ptr<Server>> Server::create(const ServerParts& parts, UniqueFd control,
+                                                 UniqueFd events, std::span<std::byte> room) {
   RAMET_ASSIGN_OR_RETURN(auto waker, Waker::create());
-  std::unique_ptr<Server> server(new Server(parts, std::move(waker)));
+  std::unique_ptr<Server> server(
+      new Server(parts, std::move(control), std::move(events), room, std::move(waker)));
   RAMET_RETURN_IF_ERROR(server->prepare());
   return server;
 }
@@ -53,41 +43,42 @@ StatusOr<std::unique_ptr<Server>> Server::create(const ServerParts& parts) {
 Status Server::prepare() {
   next_id_ = kFirstRelayId;
   RAMET_ASSIGN_OR_RETURN(epoll_, sys::epoll());
-  RAMET_RETURN_IF_ERROR(sys::epoll_add(epoll_.get(), kControlFd, EPOLLIN, kControlId));
+  RAMET_RETURN_IF_ERROR(sys::epoll_add(epoll_.get(), control_.get(), EPOLLIN, kControlId));
   RAMET_RETURN_IF_ERROR(sys::epoll_add(epoll_.get(), waker_->fd(), EPOLLIN, kWakerId));
-  return sys::epoll_add(epoll_.get(), kEventsFd, EPOLLOUT | EPOLLET, kEventsId);
+  return sys::epoll_add(epoll_.get(), events_.get(), EPOLLOUT | EPOLLET, kEventsId);
 }
 
-Status Server::greet(const Hello& hello) { return send_reply(0, hello).status("greet"); }
+Status Server::greet(const Hello& hello) {
+  return send_reply(control_.get(), 0, hello).status("greet");
+}
 
-void Server::run() {
+bool Server::step(int timeout_ms) {
   std::array<epoll_event, kEventsAtOnce> events;
-  while (true) {
-    const sys::Result got = sys::epoll_wait(epoll_.get(), events, -1);
-    if (!got.ok()) {
-      return;
-    }
-    for (const epoll_event& event : std::span(events).first(static_cast<size_t>(got.value))) {
-      const uint64_t id = event.data.u64;
-      if (id == kControlId) {
-        if (!serve_request()) {
-          return;
-        }
-      } else if (id == kWakerId) {
-        waker_->take();
-        run_dirty_relays();
-        outbox_.flush();
-      } else if (id == kEventsId) {
-        outbox_.flush();
-      } else {
-        run_relay(id);
+  const sys::Result got = sys::epoll_wait(epoll_.get(), events, timeout_ms);
+  if (!got.ok()) {
+    return false;
+  }
+  for (const epoll_event& event : std::span(events).first(static_cast<size_t>(got.value))) {
+    const uint64_t id = event.data.u64;
+    if (id == kControlId) {
+      if (!serve_request()) {
+        return false;
       }
+    } else if (id == kWakerId) {
+      waker_->take();
+      run_dirty_relays();
+      outbox_.flush();
+    } else if (id == kEventsId) {
+      outbox_.flush();
+    } else {
+      run_relay(id);
     }
   }
+  return true;
 }
 
 bool Server::serve_request() {
-  auto got = receive_message(kControlFd, room_, Blocking::kDontWait, kMaxMessageFiles);
+  auto got = receive_message(control_.get(), room_, Blocking::kDontWait, kMaxMessageFiles);
   if (absl::IsUnavailable(got.status())) {
     return true;
   }
@@ -96,11 +87,10 @@ bool Server::serve_request() {
     return false;
   }
   std::memcpy(&number, room_.data(), sizeof number);
-  const auto request =
-      decode_request(std::span(room_).subspan(sizeof number, got->bytes - sizeof number));
+  const auto request = decode_request(room_.subspan(sizeof number, got->bytes - sizeof number));
   const Reply reply =
       request.ok() ? answer(*request, std::move(got->files)) : Reply(Done{request.status()});
-  return send_reply(number, reply).ok();
+  return send_reply(control_.get(), number, reply).ok();
 }
 
 Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
@@ -119,6 +109,9 @@ Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
   if (instance_ == nullptr) {
     return Done{no_machine()};
   }
+  if (is<NewMachine>(request) || is<Learn>(request) || is<Forget>(request)) {
+    return Done{absl::InvalidArgumentError("a request to a worker process, and to no machine")};
+  }
   if (const auto* connect_request = std::get_if<Connect>(&request)) {
     return Done{connect(*connect_request, std::move(files))};
   }
@@ -135,30 +128,54 @@ Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
   return instance_->metrics();
 }
 
-Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
-  if (instance_ != nullptr) {
-    return absl::FailedPreconditionError("there is a machine already");
+StatusOr<std::shared_ptr<const ForkSource>> Server::source_of(const Fork& fork,
+                                                              std::vector<UniqueFd>* files) {
+  if (fork.template_id != 0) {
+    auto source = parts_.source ? parts_.source(fork.template_id) : nullptr;
+    if (source == nullptr) {
+      return absl::FailedPreconditionError("a fork of a template that this process does not know");
+    }
+    return source;
   }
-  if (files.size() != 2 && files.size() != 3) {
-    return absl::InvalidArgumentError(absl::StrFormat("a fork with %d files", files.size()));
+  if (files->size() < 2) {
+    return absl::InvalidArgumentError(absl::StrFormat("a fork with %d files", files->size()));
   }
-  RAMET_ASSIGN_OR_RETURN(const auto bytes, read_plan(files[1].get()));
-  RAMET_ASSIGN_OR_RETURN(Plan plan, decode_plan(bytes, std::exchange(plan_files_, {})));
+  RAMET_ASSIGN_OR_RETURN(auto source, read_source(std::move((*files)[0]), (*files)[1],
+                                                  std::exchange(plan_files_, {})));
+  files->erase(files->begin(), files->begin() + 2);
+  return source;
+}
+
+Status Server::bound_process(const Fork& fork, const GuestMemory& memory, const Plan& plan) {
   // Nothing but the overlay is written to.
   const uint64_t overlay_bytes =
       plan.disks.scratch == nullptr ? 0 : plan.disks.scratch->size_bytes();
   RAMET_RETURN_IF_ERROR(jail::limit_file_bytes(overlay_bytes));
-  if (files.size() == 3) {
-    overlay_ = std::move(files[2]);
-  }
-  plan.memory.fd = files[0].get();
-  RAMET_ASSIGN_OR_RETURN(
-      auto memory, GuestMemory::create(plan.memory, plan.state.machine.regions, MapMode::kPrivate));
   const HelperBounds bounds =
-      bounds_of(fork.limits, memory->total_bytes(),
+      bounds_of(fork.limits, memory.total_bytes(),
                 static_cast<uint32_t>(plan.state.machine.vcpus.size()), overlay_bytes);
   RAMET_RETURN_IF_ERROR(jail::limit_private_bytes(bounds.data_bytes));
-  RAMET_RETURN_IF_ERROR(jail::limit_cpu_time(bounds.cpu_seconds));
+  return jail::limit_cpu_time(bounds.cpu_seconds);
+}
+
+Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
+  if (instance_ != nullptr) {
+    return absl::FailedPreconditionError("there is a machine already");
+  }
+  RAMET_ASSIGN_OR_RETURN(const auto source, source_of(fork, &files));
+  const Plan& plan = source->plan;
+  if (files.size() != (plan.disks.scratch == nullptr ? 0 : 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("a fork with %d files for its scratch disk", files.size()));
+  }
+  if (!files.empty()) {
+    overlay_ = std::move(files[0]);
+  }
+  RAMET_ASSIGN_OR_RETURN(
+      auto memory, GuestMemory::create(plan.memory, plan.state.machine.regions, MapMode::kPrivate));
+  if (!parts_.source) {
+    RAMET_RETURN_IF_ERROR(bound_process(fork, *memory, plan));
+  }
   const InstanceHost host = {
       .machine = {.kvm = parts_.kvm, .jail = parts_.jail},
       .workers = parts_.workers,
@@ -167,7 +184,7 @@ Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
       .watch = parts_.watch,
       .make_overlay_file = [this](uint64_t) -> StatusOr<UniqueFd> { return std::move(overlay_); },
       .host_port_offset = fork.host_port_offset};
-  InstanceOptions options = {.disks = std::move(plan.disks), .limits = fork.limits};
+  InstanceOptions options = {.disks = plan.disks, .limits = fork.limits};
   if (fork.wants_console) {
     options.console = [this](std::string_view text) { outbox_.console(text); };
   }

@@ -1,9 +1,9 @@
-// Server: the first thread of a helper process: answers the embedder's requests and carries the
-// bytes of its conversations.
+// Server: answers the embedder's requests about one machine and carries the bytes of its
+// conversations: on the first thread of a helper process, or, one of many, of a worker's.
 //
-// Thread rule: one thread.
-// Invariant: one machine in the process's life. What the guest does reaches the embedder as bytes
-// of conversations, as events, and in no other way.
+// Thread rule: one thread; destruction also on another, when nothing else is called any more.
+// Invariant: one machine in the server's life. What the guest does reaches the embedder as bytes of
+// conversations, as events, and in no other way. Its sockets are closed when its machine has gone.
 #ifndef RAMET_LIB_HELPER_PROGRAM_SERVER_H_
 #define RAMET_LIB_HELPER_PROGRAM_SERVER_H_
 
@@ -12,8 +12,10 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
+#include "lib/helper/program/fork_source.h"
 #include "lib/helper/program/outbox.h"
 #include "lib/helper/program/relay.h"
 #include "lib/helper/program/waker.h"
@@ -31,24 +33,37 @@ struct ServerParts {
   WorkerPool* workers = nullptr;
   WorkerPool* calls = nullptr;
   LimitWatch* watch = nullptr;
+  // Of a worker process: the template with this id; null where there is none. Its machines are
+  // bounded by their limits alone, for the process is not theirs.
+  std::function<std::shared_ptr<const ForkSource>(uint64_t id)> source = {};
   // HelperHooks::intercept
   std::function<std::optional<Status>(const Request&, const ServerParts&)> intercept = {};
 };
 
 class Server {
  public:
-  static StatusOr<std::unique_ptr<Server>> create(const ServerParts& parts);
+  // `room` takes one message, and is the server's only while it serves.
+  static StatusOr<std::unique_ptr<Server>> create(const ServerParts& parts, UniqueFd control,
+                                                  UniqueFd events, std::span<std::byte> room);
+  ~Server() { outbox_.close(); }
 
   // Sends the first reply. After it the thread may be put behind its filter.
   Status greet(const Hello& hello);
-  // Serves until the embedder closes its end, or the sockets fail.
-  void run();
+  // Serves what there is to do, and waits for it where `timeout_ms` is not 0 (-1: for ever). False
+  // when the embedder has closed its end, or the sockets have failed.
+  bool step(int timeout_ms);
+  // Ready to be read when there is something to do.
+  int epoll() const { return epoll_.get(); }
 
  private:
-  explicit Server(const ServerParts& parts, std::unique_ptr<Waker> waker)
+  Server(const ServerParts& parts, UniqueFd control, UniqueFd events, std::span<std::byte> room,
+         std::unique_ptr<Waker> waker)
       : parts_(parts),
+        control_(std::move(control)),
+        events_(std::move(events)),
+        room_(room),
         waker_(std::move(waker)),
-        outbox_(kEventsFd, waker_.get()),
+        outbox_(events_.get(), waker_.get()),
         log_([this](LogLevel level, std::string_view line) { outbox_.log(level, line); }) {}
   Status prepare();
 
@@ -56,16 +71,23 @@ class Server {
   bool serve_request();
   Reply answer(const Request& request, std::vector<UniqueFd> files);
   Status fork(const Fork& fork, std::vector<UniqueFd> files);
+  // Takes what belongs to the plan out of `files`.
+  StatusOr<std::shared_ptr<const ForkSource>> source_of(const Fork& fork,
+                                                        std::vector<UniqueFd>* files);
+  // What a process with one machine may use.
+  Status bound_process(const Fork& fork, const GuestMemory& memory, const Plan& plan);
   Status connect(const Connect& connect, std::vector<UniqueFd> files);
   void run_relay(uint64_t id);
   void run_dirty_relays();
 
   const ServerParts parts_;
+  const UniqueFd control_;
+  const UniqueFd events_;
+  const std::span<std::byte> room_;
   const std::unique_ptr<Waker> waker_;
   Outbox outbox_;
   LogSink log_;
   UniqueFd epoll_;
-  std::vector<std::byte> room_ = std::vector<std::byte>(kMaxMessage);
   std::vector<UniqueFd> plan_files_;
   UniqueFd overlay_;
   std::unique_ptr<Instance> instance_;

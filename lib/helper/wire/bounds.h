@@ -16,6 +16,8 @@ namespace ramet::helper {
 // Of one process: the first, the workers, the one for the console, the vCPUs, and KVM's own for
 // each machine (kvm-nx-lpage-recovery counts since Linux 6.13).
 inline constexpr uint64_t kHelperThreads = 32;
+// Of a worker process: a thousand machines of 8 vCPUs.
+inline constexpr uint64_t kWorkerThreads = 16'384;
 
 struct HelperBounds {
   uint64_t data_bytes = 0;         // RLIMIT_DATA: what it may map for itself to write to

@@ -9,7 +9,14 @@
 namespace ramet::helper {
 
 // Changes with the version, and by hand with the messages.
-inline constexpr std::string_view kBuild = "ramet-helper " RAMET_VERSION " 1";
+inline constexpr std::string_view kBuild = "ramet-helper " RAMET_VERSION " 2";
+
+// A helper program's argv[2]: what it is, and for a worker process how its threads are confined. A
+// helper has none.
+inline constexpr std::string_view kWorkerEnforce = "worker";
+inline constexpr std::string_view kWorkerRequire = "worker-required";  // or it does not start
+inline constexpr std::string_view kWorkerLog = "worker-log";
+inline constexpr std::string_view kWorkerOff = "worker-off";
 
 }  // namespace ramet::helper
 

@@ -124,7 +124,11 @@ struct Body {
   void operator()(const Pause&) const {}
   void operator()(const AskMetrics&) const {}
   void operator()(const AskMemory&) const {}
+  void operator()(const NewMachine&) const {}
+  void operator()(const Learn& learn) const { out->number(learn.template_id); }
+  void operator()(const Forget& forget) const { out->number(forget.template_id); }
   void operator()(const Fork& fork) const {
+    out->number(fork.template_id);
     out->raw(fork.generation);
     out->number(fork.host_port_offset);
     out->number(static_cast<uint8_t>(fork.wants_console));
@@ -165,6 +169,7 @@ std::vector<std::byte> encode_message(const Variant& message) {
 
 Fork decode_fork(Decoder* in) {
   Fork fork;
+  fork.template_id = in->number<uint64_t>();
   const auto generation = in->raw(kGenerationBytes);
   std::ranges::copy(generation, fork.generation.begin());
   fork.host_port_offset = in->number<uint32_t>();
@@ -192,8 +197,12 @@ std::vector<std::byte> encode(const Request& request) { return encode_message(re
 std::vector<std::byte> encode(const Reply& reply) { return encode_message(reply); }
 std::vector<std::byte> encode(const Event& event) { return encode_message(event); }
 
-sys::Result send_reply(Sequence number, const Reply& reply) {
-  return send_message(kControlFd, std::as_bytes(std::span<const Sequence, 1>(&number, 1)),
+bool wants_reply(const Request& request) {
+  return !std::holds_alternative<NewMachine>(request) && !std::holds_alternative<Forget>(request);
+}
+
+sys::Result send_reply(int control, Sequence number, const Reply& reply) {
+  return send_message(control, std::as_bytes(std::span<const Sequence, 1>(&number, 1)),
                       encode(reply), Blocking::kWait);
 }
 
@@ -221,6 +230,15 @@ StatusOr<Request> decode_request(std::span<const std::byte> bytes) {
       break;
     case number_of<Request, AskMemory>():
       request = AskMemory{};
+      break;
+    case number_of<Request, NewMachine>():
+      request = NewMachine{};
+      break;
+    case number_of<Request, Learn>():
+      request = Learn{in.number<uint64_t>()};
+      break;
+    case number_of<Request, Forget>():
+      request = Forget{in.number<uint64_t>()};
       break;
     default:
       return unknown("a request", kind);

@@ -39,11 +39,13 @@ inline constexpr size_t kMaxText = 4096;
 inline constexpr size_t kMaxLogLine = 512;
 
 // --- requests, on the control socket -------------------------------------------------------------
-// Descriptors for the Fork that follows: those of its plan.
+// Descriptors for the Fork or the Learn that follows: those of its plan.
 struct Files {};
-// Makes the machine: with it come the template's memory, the plan, and where there is a scratch
-// disk the file for what the guest writes to it.
+// Makes the machine: with it come the template's memory and the plan, where it is of no template
+// that the process knows, and where there is a scratch disk the file for what the guest writes to
+// it.
 struct Fork {
+  uint64_t template_id = 0;  // of a Learn; 0: of what comes with it
   GenerationId generation = {};
   uint32_t host_port_offset = 0;
   bool wants_console = false;
@@ -57,7 +59,21 @@ struct Resume {};
 struct Pause {};
 struct AskMetrics {};
 struct AskMemory {};
-using Request = std::variant<Files, Fork, Connect, Resume, Pause, AskMetrics, AskMemory>;
+// To a worker process only, on its first control socket:
+// A machine that may be made; with it come the control socket and the events socket that are its
+// own. No reply: where it fails they are closed.
+struct NewMachine {};
+// A template to make machines from; with it come its memory and its plan.
+struct Learn {
+  uint64_t template_id = 0;
+};
+// No further machine is made from it; 0: what was sent for a Learn that does not come. No reply.
+struct Forget {
+  uint64_t template_id = 0;
+};
+using Request = std::variant<Files, Fork, Connect, Resume, Pause, AskMetrics, AskMemory, NewMachine,
+                             Learn, Forget>;
+bool wants_reply(const Request& request);
 
 std::vector<std::byte> encode(const Request& request);
 StatusOr<Request> decode_request(std::span<const std::byte> bytes);
@@ -75,7 +91,7 @@ using Reply = std::variant<Hello, Done, InstanceMetrics, MemoryUse>;
 
 std::vector<std::byte> encode(const Reply& reply);
 // The helper's side of it.
-sys::Result send_reply(Sequence number, const Reply& reply);
+sys::Result send_reply(int control, Sequence number, const Reply& reply);
 StatusOr<Reply> decode_reply(std::span<const std::byte> bytes);
 
 // --- events, on the events socket

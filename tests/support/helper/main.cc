@@ -79,6 +79,6 @@ int main(int argc, char** argv) {
   constexpr bool kRecord = false;
 #endif
   return helper::helper_main(
-      argc > 1 ? argv[1] : "",
+      argc > 1 ? argv[1] : "", argc > 2 ? argv[2] : "",
       {.intercept = intercept, .without_filter = kWithoutFilter, .record = kRecord});
 }

@@ -42,6 +42,8 @@ TEST_CASE("an engine without KVM is a Status with a reason, and leaves nothing")
   CHECK(reason_of(engine.status()) == reason::kKvmMissing);
   CHECK(reason_of(Engine::create({.kvm_device = "/dev/null"}).status()) == reason::kKvmUnfit);
   CHECK(Engine::create({.workers = 65}).status().code() == absl::StatusCode::kInvalidArgument);
+  CHECK(Engine::create({.worker_processes = 65}).status().code() ==
+        absl::StatusCode::kInvalidArgument);
   CHECK(Engine::create({.pressure = {.max_some_percent = 101}}).status().code() ==
         absl::StatusCode::kInvalidArgument);
   CHECK(settled(descriptor_count, files) <= files);

@@ -39,7 +39,7 @@ void check_no_part_is_taken(const std::vector<std::byte>& whole, Decode decode) 
 }  // namespace
 
 TEST_CASE("a fork's request keeps its generation, port offset, wish for a console and limits") {
-  Fork fork = {.host_port_offset = 8192, .wants_console = true};
+  Fork fork = {.template_id = 7, .host_port_offset = 8192, .wants_console = true};
   fork.limits = {.wall_ns = 1,
                  .cpu_ns = 2,
                  .private_bytes = 3,
@@ -53,6 +53,7 @@ TEST_CASE("a fork's request keeps its generation, port offset, wish for a consol
   REQUIRE(read.ok());
   const auto* same = std::get_if<Fork>(&*read);
   REQUIRE(same != nullptr);
+  CHECK(same->template_id == 7);
   CHECK(same->generation == fork.generation);
   CHECK(same->host_port_offset == 8192);
   CHECK(same->wants_console);
@@ -66,7 +67,18 @@ TEST_CASE("requests without arguments are told apart") {
   CHECK(std::holds_alternative<Pause>(*decode_request(encode(Request(Pause{})))));
   CHECK(std::holds_alternative<AskMetrics>(*decode_request(encode(Request(AskMetrics{})))));
   CHECK(std::holds_alternative<AskMemory>(*decode_request(encode(Request(AskMemory{})))));
+  CHECK(std::holds_alternative<NewMachine>(*decode_request(encode(Request(NewMachine{})))));
   CHECK(std::get<Connect>(*decode_request(encode(Request(Connect{1024})))).guest_port == 1024);
+  CHECK(std::get<Learn>(*decode_request(encode(Request(Learn{7})))).template_id == 7);
+  CHECK(std::get<Forget>(*decode_request(encode(Request(Forget{7})))).template_id == 7);
+}
+
+TEST_CASE("all requests are answered but those that nobody waits for") {
+  CHECK(wants_reply(Fork{}));
+  CHECK(wants_reply(Learn{}));
+  CHECK(wants_reply(Resume{}));
+  CHECK_FALSE(wants_reply(NewMachine{}));
+  CHECK_FALSE(wants_reply(Forget{}));
 }
 
 TEST_CASE("a reply carries a status with its reason") {

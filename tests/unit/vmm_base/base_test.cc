@@ -1,16 +1,21 @@
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <fstream>
 #include <limits>
+#include <string>
 #include <thread>
 
 #include <catch2/catch.hpp>
 
+#include "tests/support/settle.h"
 #include "tests/support/skip.h"
 #include "tests/support/temp_dir.h"
 #include "vmm/base/checked.h"
@@ -226,4 +231,25 @@ TEST_CASE("what a user can put right is no INTERNAL error") {
   CHECK(ramet::errno_status(ENOTDIR, "x").code() == absl::StatusCode::kFailedPrecondition);
   CHECK(ramet::errno_status(ELOOP, "x").code() == absl::StatusCode::kInvalidArgument);
   CHECK(ramet::errno_status(EEXIST, "x").code() == absl::StatusCode::kAlreadyExists);
+}
+
+TEST_CASE("room for descriptors is made at once, and no descriptor is left") {
+  const auto table_size = [] {
+    std::ifstream status("/proc/self/status");
+    for (std::string word; status >> word;) {
+      if (word == "FDSize:") {
+        size_t size = 0;
+        status >> size;
+        return size;
+      }
+    }
+    return size_t{0};
+  };
+  rlimit files = {};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &files) == 0);
+  const auto wanted = static_cast<uint32_t>(std::min<rlim_t>(2048, files.rlim_cur));
+  const size_t open = ramet::testing::descriptor_count();
+  ramet::sys::make_room_for_descriptors(STDERR_FILENO, wanted);
+  CHECK(table_size() >= wanted);
+  CHECK(ramet::testing::descriptor_count() == open);
 }

@@ -228,6 +228,20 @@ TEST_CASE("a thread that was refused a call is replaced, and does no other job")
   CHECK(first != second);
 }
 
+TEST_CASE("threads that were refused a call do not pile up") {
+  const auto jail = make_jail();
+  const auto pool = WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, 1);
+  REQUIRE(pool.ok());
+  const size_t before = thread_count();
+  for (int i = 0; i < 20; ++i) {
+    (*pool)->post([] { ::syscall(SYS_socket, 0, 0, 0); });
+    REQUIRE((*pool)->drain(in_seconds(60)).ok());
+    REQUIRE((*pool)->renew_refused().ok());
+  }
+  // The last of them goes with the next.
+  CHECK(settled(thread_count, before + 1) <= before + 1);
+}
+
 TEST_CASE("where no new thread can be had, the refused one goes on rather than nobody") {
   const auto jail = make_jail();
   const auto pool = WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, 1);

@@ -1,0 +1,69 @@
+// Worker: the first thread of a worker process: takes machines in, each of which has a Server, and
+// serves them all.
+//
+// Thread rule: one thread, without a filter: it makes the threads of the machines, which would
+// inherit it. Of a guest's it carries bytes, as an embedder's thread does.
+// Invariant: what is said about one machine reaches that one alone; one that the embedder has let
+// go is torn down by the reaper, and only then are its sockets closed.
+#ifndef RAMET_LIB_HELPER_PROGRAM_WORKER_H_
+#define RAMET_LIB_HELPER_PROGRAM_WORKER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "lib/helper/program/fork_source.h"
+#include "lib/helper/program/outbox.h"
+#include "lib/helper/program/server.h"
+#include "lib/helper/program/waker.h"
+#include "lib/helper/wire/messages.h"
+#include "vmm/base/status.h"
+#include "vmm/base/unique_fd.h"
+#include "vmm/io/worker_pool.h"
+
+namespace ramet::helper {
+
+class Worker {
+ public:
+  // All of `parts` and `reaper` outlive it.
+  static StatusOr<std::unique_ptr<Worker>> create(const ServerParts& parts, WorkerPool* reaper);
+
+  // Sends the first reply.
+  Status greet(const Hello& hello);
+  // Serves until the embedder closes its end, or the sockets fail.
+  void run();
+  // A line for the embedder's log; from any thread.
+  void log(LogLevel level, std::string_view line) { outbox_.log(level, line); }
+
+ private:
+  Worker(const ServerParts& parts, WorkerPool* reaper, std::unique_ptr<Waker> waker)
+      : parts_(parts),
+        reaper_(*reaper),
+        waker_(std::move(waker)),
+        outbox_(kEventsFd, waker_.get()) {}
+  Status prepare();
+
+  // False when the embedder has gone.
+  bool serve_request();
+  Status answer(const Request& request, std::vector<UniqueFd> files);
+  Status learn(const Learn& learn, std::vector<UniqueFd> files);
+  Status take_machine(std::vector<UniqueFd> files);
+  void serve_machine(uint64_t id);
+
+  const ServerParts parts_;
+  WorkerPool& reaper_;
+  const std::unique_ptr<Waker> waker_;
+  Outbox outbox_;
+  UniqueFd epoll_;
+  std::vector<std::byte> room_ = std::vector<std::byte>(kMaxMessage);
+  std::vector<UniqueFd> plan_files_;
+  std::map<uint64_t, std::shared_ptr<const ForkSource>> sources_;
+  uint64_t next_id_;
+  std::map<uint64_t, std::unique_ptr<Server>> servers_;
+};
+
+}  // namespace ramet::helper
+
+#endif  // RAMET_LIB_HELPER_PROGRAM_WORKER_H_

@@ -1,0 +1,44 @@
+#include "lib/helper/workers.h"
+
+#include <algorithm>
+
+#include "vmm/base/clock.h"
+
+namespace ramet::helper {
+namespace {
+
+constexpr uint64_t kStartWithin = 10'000'000'000;
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Workers>> Workers::start(std::unique_ptr<HelperPool> pool,
+                                                  uint32_t processes, HelperEvents* events,
+                                                  LogSink* log) {
+  std::unique_ptr<Workers> self(new Workers(std::move(pool), events, log));
+  const uint64_t deadline = monotonic_ns() + kStartWithin;
+  for (uint32_t i = 0; i < processes; ++i) {
+    RAMET_ASSIGN_OR_RETURN(self->processes_.emplace_back(), self->start_one(deadline));
+  }
+  return self;
+}
+
+StatusOr<std::shared_ptr<WorkerProcess>> Workers::start_one(uint64_t deadline_ns) {
+  RAMET_ASSIGN_OR_RETURN(auto process, pool_->take(deadline_ns));
+  return WorkerProcess::create(std::move(process), &events_, &log_);
+}
+
+StatusOr<std::shared_ptr<const WorkerProcess::Seat>> Workers::choose(uint64_t deadline_ns) {
+  const std::lock_guard lock(mutex_);
+  // Others that fork meanwhile wait for one that is started in the place of a dead one: it has the
+  // fewest machines.
+  for (auto& process : processes_) {
+    if (!process->alive()) {
+      RAMET_ASSIGN_OR_RETURN(process, start_one(deadline_ns));
+    }
+  }
+  const auto& chosen = *std::ranges::min_element(
+      processes_, {}, [](const auto& process) { return process->seats(); });
+  return chosen->reserve();
+}
+
+}  // namespace ramet::helper

@@ -1,0 +1,348 @@
+// Machines in worker processes, with hand-made guests: where they go, that they know nothing of one
+// another, and what becomes of them when their process dies.
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <filesystem>
+#include <future>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <catch2/catch.hpp>
+
+#include "lib/core/sandbox_machine.h"
+#include "lib/instance/reasons.h"
+#include "tests/guests/life.h"
+#include "tests/kvm/helper_fixture.h"
+#include "tests/kvm/need_kvm.h"
+#include "tests/support/escape.h"
+#include "tests/support/helper/drill.h"
+#include "tests/support/place.h"
+#include "tests/support/settle.h"
+#include "vmm/base/clock.h"
+
+using namespace ramet;
+using namespace ramet::testing;
+
+namespace {
+
+constexpr uint64_t kSecond = 1'000'000'000;
+
+using Machines = std::vector<std::unique_ptr<ForkedMachine>>;
+
+// An engine all of whose machines go to workers.
+std::shared_ptr<Engine> engine_of_workers(uint32_t processes, std::string program = {}) {
+  return testing::make_engine({.ready_shells = 0,
+                               .ready_helpers = 0,
+                               .helper_program = std::move(program),
+                               .worker_processes = processes,
+                               .machines_here = 0});
+}
+
+std::unique_ptr<ForkedMachine> fork_running(Engine* engine, const TemplateData& from) {
+  auto machine = fork_machine(engine, from, {}, {});
+  INFO(machine.status().ToString());
+  REQUIRE(machine.ok());
+  const Status resumed = (*machine)->resume();
+  INFO(resumed.ToString());
+  REQUIRE(resumed.ok());
+  return *std::move(machine);
+}
+
+Machines fork_several(Engine* engine, const TemplateData& from, int count) {
+  Machines machines;
+  for (int i = 0; i < count; ++i) {
+    machines.push_back(fork_running(engine, from));
+  }
+  return machines;
+}
+
+bool goes_on(ForkedMachine& machine) {
+  const uint64_t before = machine.metrics().vcpu_exits;
+  return wait_for([&] { return machine.metrics().vcpu_exits > before; });
+}
+
+// What a process has open under this name.
+size_t open_in(int pid, const std::string& name) {
+  size_t count = 0;
+  std::error_code gone;
+  for (const auto& entry :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd", gone)) {
+    const auto target = std::filesystem::read_symlink(entry.path(), gone);
+    count += target.string().find(name) != std::string::npos ? 1 : 0;
+  }
+  return count;
+}
+
+}  // namespace
+
+TEST_CASE("a machine runs in a worker process, pauses and goes on") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = engine_of_workers(1);
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const auto machine = fork_running(engine.get(), from);
+  CHECK_FALSE(machine->can_snapshot());  // none that is in this process
+  CHECK(goes_on(*machine));
+  CHECK(machine->metrics().first_exit_ns != 0);
+  REQUIRE(machine->pause().ok());
+  const uint64_t paused = machine->metrics().vcpu_exits;
+  CHECK(machine->metrics().vcpu_exits == paused);
+  REQUIRE(machine->resume().ok());
+  CHECK(goes_on(*machine));
+  CHECK(machine->memory_use().ok());
+  machine->stop();
+}
+
+TEST_CASE("as many machines as it shall have live in this process, the next in workers") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = testing::make_engine({.worker_processes = 1, .machines_here = 2});
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  Machines machines = fork_several(engine.get(), from, 3);
+  CHECK(machines[0]->can_snapshot());
+  CHECK(machines[1]->can_snapshot());
+  CHECK_FALSE(machines[2]->can_snapshot());
+  machines.erase(machines.begin());
+  machines.push_back(fork_running(engine.get(), from));
+  CHECK(machines.back()->can_snapshot());  // in the place of the one that has gone
+  machines.push_back(fork_running(engine.get(), from));
+  CHECK_FALSE(machines.back()->can_snapshot());
+}
+
+TEST_CASE("a sandbox that is reset keeps its place in this process, one in a worker its worker") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = testing::make_engine({.scratch_directory = temp_root(),
+                                            .ready_shells = 0,
+                                            .worker_processes = 1,
+                                            .machines_here = 1});
+  const auto from = make_serving_template(engine);
+  REQUIRE(from.ok());
+  auto here = fork_obedient(engine, **from);
+  INFO("here: " << here.status().ToString());
+  REQUIRE(here.ok());
+  auto there = fork_obedient(engine, **from);
+  INFO("there: " << there.status().ToString());
+  REQUIRE(there.ok());
+  for (int i = 0; i < 3; ++i) {
+    for (const auto& box : {&*here, &*there}) {
+      CHECK(command(box->get()).ok());
+      const Status reset =
+          reset_sandbox(box->get(), **from, {.ready_deadline_ns = monotonic_ns() + obedience_ns()});
+      INFO(reset.ToString());
+      CHECK(reset.ok());
+      const auto count = served(box->get());
+      CHECK((count.ok() && *count == 1));
+    }
+    CHECK((*here)->life().can_snapshot());
+    CHECK_FALSE((*there)->life().can_snapshot());
+  }
+}
+
+TEST_CASE("the end of a guest in a worker is told with its reason, and the others go on") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = engine_of_workers(1);
+  const TemplateData lasting = make_template(engine.get(), Program::kHello);
+  const TemplateData ending = make_template(engine.get(), Program::kTripleFault);
+  const Machines others = fork_several(engine.get(), lasting, 3);
+  auto machine = fork_machine(engine.get(), ending, {}, {});
+  REQUIRE(machine.ok());
+  std::promise<Status> ended;
+  (*machine)->on_end([&](const Status& why) { ended.set_value(why); });
+  REQUIRE((*machine)->resume().ok());
+  auto result = ended.get_future();
+  REQUIRE(result.wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+  const Status why = result.get();
+  CHECK(reason_of(why) == reason::kGuestDied);
+  CHECK(std::string(why.message()).find("triple fault") != std::string::npos);
+  (*machine)->stop();
+  for (const auto& other : others) {
+    CHECK(goes_on(*other));
+  }
+}
+
+TEST_CASE("limits of a machine in a worker end it alone") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = engine_of_workers(1);
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const auto other = fork_running(engine.get(), from);
+  auto machine = fork_machine(engine.get(), from, {}, {.limits = {.cpu_ns = kSecond / 20}});
+  REQUIRE(machine.ok());
+  std::promise<Status> ended;
+  (*machine)->on_end([&](const Status& why) { ended.set_value(why); });
+  REQUIRE((*machine)->resume().ok());
+  auto result = ended.get_future();
+  REQUIRE(result.wait_for(std::chrono::seconds(30)) == std::future_status::ready);
+  const auto hit = limit_of(result.get());
+  REQUIRE(hit.has_value());
+  CHECK(hit->which == LimitKind::kCpuTime);
+  CHECK(goes_on(*other));
+}
+
+TEST_CASE(
+    "machines go to the worker with the fewest; one that is killed ends its own, with a "
+    "reason, and is replaced") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = engine_of_workers(2);
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  Machines machines = fork_several(engine.get(), from, 6);
+  std::atomic<int> died{0};
+  for (const auto& machine : machines) {
+    machine->on_end([&](const Status& why) {
+      if (reason_of(why) == reason::kHelperDied) {
+        ++died;
+      }
+    });
+  }
+  const std::vector<int> workers = helpers_of(::getpid());
+  REQUIRE(workers.size() == 2);
+  REQUIRE(::kill(workers[0], SIGKILL) == 0);
+  REQUIRE(wait_for([&] { return died == 3; }));
+  int live = 0;
+  for (const auto& machine : machines) {
+    live += machine->resume().ok() && goes_on(*machine) ? 1 : 0;
+  }
+  CHECK(live == 3);
+  CHECK(died == 3);
+  const Machines more = fork_several(engine.get(), from, 3);
+  for (const auto& machine : more) {
+    CHECK(goes_on(*machine));
+  }
+  CHECK(wait_for([&] { return helpers_of(::getpid()).size() == 2; }));
+  machines.clear();
+}
+
+TEST_CASE("a fork that finds its worker killed fails with a reason, or finds another") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = engine_of_workers(1);
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  int made = 0;
+  for (int i = 0; i < 20; ++i) {
+    const std::vector<int> workers = helpers_of(::getpid());
+    REQUIRE(workers.size() == 1);
+    std::thread killer([&] {
+      ::usleep(static_cast<useconds_t>(i * 50));
+      ::kill(workers[0], SIGKILL);
+    });
+    const auto machine = fork_machine(engine.get(), from, {}, {});
+    killer.join();
+    INFO(machine.status().ToString());
+    CHECK((machine.ok() || reason_of(machine.status()) == reason::kHelperDied));
+    // Until it is known that it has died.
+    CHECK(wait_for([&] { return fork_machine(engine.get(), from, {}, {}).ok(); }));
+    made += machine.ok() ? 1 : 0;
+    CHECK(wait_for([&] { return helpers_of(::getpid()).size() == 1; }));
+  }
+  CHECK(made < 20);
+}
+
+TEST_CASE("a worker knows a template for as long as a machine of it lives there") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = engine_of_workers(1);
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  const int worker = helpers_of(::getpid()).at(0);
+  const auto known = [&] { return open_in(worker, "memfd:ramet-test"); };
+  CHECK(known() == 0);
+  for (int round = 0; round < 2; ++round) {
+    Machines machines = fork_several(engine.get(), from, 3);
+    CHECK(known() == 1);
+    machines.erase(machines.begin(), machines.begin() + 2);
+    CHECK(known() == 1);
+    machines.clear();
+    CHECK(wait_for([&] { return known() == 0; }));
+  }
+}
+
+TEST_CASE(
+    "machines in workers that were stopped leave no thread and no descriptor, here or there") {
+  RAMET_NEED_KVM(kvm);
+  const size_t threads = thread_count();
+  const size_t descriptors = descriptor_count();
+  std::atomic<int> told{0};  // a thread that lacks a row is told of
+  {
+    const auto engine = testing::make_engine({.log = [&](LogLevel, std::string_view) { ++told; },
+                                              .ready_shells = 0,
+                                              .worker_processes = 1,
+                                              .machines_here = 0});
+    const TemplateData from = make_template(engine.get(), Program::kHello);
+    const int worker = helpers_of(::getpid()).at(0);
+    fork_several(engine.get(), from, 40);  // as many threads as are kept
+    const size_t before = open_in(worker, "");
+    const size_t here = descriptor_count();
+    for (int i = 0; i < 3; ++i) {
+      fork_several(engine.get(), from, 20);
+    }
+    CHECK(wait_for([&] { return open_in(worker, "") <= before; }));
+    CHECK(settled(descriptor_count, here) <= here);
+    CHECK(engine->jail().refused() == 0);
+  }
+  CHECK(told == 0);
+  CHECK(settled(thread_count, threads) <= threads);
+  CHECK(settled(descriptor_count, descriptors) <= descriptors);
+}
+
+TEST_CASE(
+    "threads of a worker are refused what none of them needs, and its first thread reaches "
+    "nothing outside") {
+  RAMET_NEED_KVM(kvm);
+  for (const char* program : {RAMET_HELPER_DRILL, RAMET_HELPER_OPEN}) {
+    const bool of_first = std::string(program) == RAMET_HELPER_OPEN;
+    const auto engine = engine_of_workers(1, program);
+    const TemplateData from = make_template(engine.get(), Program::kHello);
+    const auto machine = fork_running(engine.get(), from);
+    const auto attempts = of_first ? outside_attempts() : escape_attempts();
+    for (uint32_t i = 0; i < attempts.size(); ++i) {
+      for (const auto thread : {DrillThread::kFirst, DrillThread::kVcpu, DrillThread::kWorker}) {
+        if ((thread == DrillThread::kFirst) != of_first) {
+          continue;
+        }
+        INFO(attempts[i].what << " on thread " << static_cast<int>(thread));
+        const auto tried = machine->ports()->connect(drill_port(i, thread));
+        INFO(tried.status().ToString());
+        REQUIRE(absl::IsAborted(tried.status()));
+        const std::string refused = attempts[i].what + ": -1, errno " + (of_first ? "" : "1");
+        CHECK(std::string(tried.status().message()).find(refused) == 0);
+      }
+    }
+    CHECK(goes_on(*machine));
+  }
+}
+
+TEST_CASE("forks and kills by several threads at once, in two workers, leave nothing behind") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = engine_of_workers(2);
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  std::atomic<int> failed{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 20; ++i) {
+        auto machine = fork_machine(engine.get(), from, {}, {});
+        if (!machine.ok() || !(*machine)->resume().ok()) {
+          ++failed;
+        } else if ((i + t) % 2 == 0) {
+          (*machine)->abandon();
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  CHECK(failed == 0);
+  for (const int worker : helpers_of(::getpid())) {
+    CHECK(wait_for([&] { return open_in(worker, "kvm-vcpu") == 0; }));
+  }
+}
+
+TEST_CASE("where confinement is required a worker has its whole enclosure, and 4096 descriptors") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = testing::make_engine(
+      {.confinement_required = true, .worker_processes = 1, .machines_here = 0});
+  const TemplateData from = make_template(engine.get(), Program::kHello);
+  CHECK(goes_on(*fork_running(engine.get(), from)));
+  rlimit files = {};
+  REQUIRE(::prlimit(helpers_of(::getpid()).at(0), RLIMIT_NOFILE, nullptr, &files) == 0);
+  CHECK(files.rlim_max == 4096);
+}

@@ -322,7 +322,7 @@ TEST_CASE("a process that left its control group is named, and its sandbox goes 
   CHECK(refused.status().message().find("sleep") != absl::string_view::npos);
   CHECK(box->state() == sandbox::State::kRunning);
   REQUIRE(output(*box,
-                 "kill $(cat /sys/fs/cgroup/cgroup.procs | while read p; do grep -qa 1234 "
+                 "kill $(cat /sys/fs/cgroup/cgroup.procs | while read p; do grep -qas 1234 "
                  "/proc/$p/cmdline && echo $p; done); sleep 0.2") == "");
   const auto branch = box->snapshot();
   RAMET_REQUIRE_OK(branch);

@@ -91,7 +91,9 @@ struct LoadOptions {
 
 // Where a sandbox's machine runs.
 enum class Isolation : uint8_t {
-  kInProcess,  // in threads of this process, each behind a filter (Confinement)
+  // In threads of this process, each behind a filter (Confinement); where the engine has worker
+  // processes (EngineOptions::worker_processes), of one of those once this has as many as it shall.
+  kInProcess,
   // In a process of its own that holds nothing but its descriptors: no files, no network, no other
   // process, no privilege; a forbidden system call kills it. Costs some memory, and time at each
   // conversation.

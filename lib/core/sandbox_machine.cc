@@ -93,7 +93,9 @@ StatusOr<InstanceSnapshot> SandboxMachine::snapshot(uint64_t deadline_ns) {
   RAMET_ASSIGN_OR_RETURN(const SandboxLife::Run run, life_->running("take a snapshot"));
   if (!life_->can_snapshot()) {
     return absl::UnimplementedError(
-        "a snapshot of a sandbox in a process of its own: fork it with Isolation::kInProcess");
+        "a snapshot of a sandbox in another process: fork it with Isolation::kInProcess, while "
+        "fewer "
+        "than EngineOptions::machines_in_process live");
   }
   if (in_snapshot_.exchange(true)) {
     return absl::FailedPreconditionError("another thread is taking a snapshot of the sandbox");

@@ -1,7 +1,5 @@
 #include "lib/helper/workers.h"
 
-#include <algorithm>
-
 #include "vmm/base/clock.h"
 
 namespace ramet::helper {
@@ -30,14 +28,23 @@ StatusOr<std::shared_ptr<WorkerProcess>> Workers::start_one(uint64_t deadline_ns
 StatusOr<std::shared_ptr<const WorkerProcess::Seat>> Workers::choose(uint64_t deadline_ns) {
   const std::lock_guard lock(mutex_);
   // Others that fork meanwhile wait for one that is started in the place of a dead one: it has the
-  // fewest machines.
+  // fewest machines. Where none can be had those that live take its machines.
+  WorkerProcess* chosen = nullptr;
+  Status failed;
   for (auto& process : processes_) {
     if (!process->alive()) {
-      RAMET_ASSIGN_OR_RETURN(process, start_one(deadline_ns));
+      auto started = start_one(deadline_ns);
+      if (!started.ok()) {
+        failed.Update(started.status());
+        continue;
+      }
+      process = *std::move(started);
+    }
+    if (chosen == nullptr || process->seats() < chosen->seats()) {
+      chosen = process.get();
     }
   }
-  const auto& chosen = *std::ranges::min_element(
-      processes_, {}, [](const auto& process) { return process->seats(); });
+  RAMET_RETURN_IF_ERROR(chosen == nullptr ? failed : Status());
   return chosen->reserve();
 }
 

@@ -2,7 +2,7 @@
 //
 // Thread rule: every method from any thread.
 // Invariant: so many of them take machines as were asked for; one that died is replaced when the
-// next machine comes.
+// next machine comes, and while it cannot be, the others take its machines.
 #ifndef RAMET_LIB_HELPER_WORKERS_H_
 #define RAMET_LIB_HELPER_WORKERS_H_
 
@@ -27,8 +27,8 @@ class Workers {
                                                   uint32_t processes, HelperEvents* events,
                                                   LogSink* log);
 
-  // A place in the one where the fewest are taken. Errors as HelperPool::take(), where one has to
-  // be replaced.
+  // A place in the one where the fewest are taken. Errors as HelperPool::take(), where none lives
+  // and none can be started.
   StatusOr<std::shared_ptr<const WorkerProcess::Seat>> choose(uint64_t deadline_ns);
 
  private:

@@ -8,6 +8,7 @@
 #include <span>
 #include <thread>
 
+#include "lib/agent/wire.h"
 #include "lib/core/boot.h"
 #include "lib/fork/fork.h"
 #include "vmm/base/clock.h"
@@ -109,6 +110,7 @@ StatusOr<std::unique_ptr<ForkedMachine>> fork_answering(Engine* engine, const Te
                                                         ForkSpec spec) {
   auto answered = std::make_shared<std::promise<void>>();
   spec.console = [answered](std::string_view /*line*/) { answered->set_value(); };
+  spec.first_port = wire::kAgentPort;  // as for a guest that has an agent
   RAMET_ASSIGN_OR_RETURN(const GenerationId generation, new_generation_id());
   RAMET_ASSIGN_OR_RETURN(auto machine, fork_machine(engine, from, generation, spec));
   RAMET_RETURN_IF_ERROR(machine->resume());

@@ -7,6 +7,7 @@
 
 #include "lib/helper/wire/messages.h"
 #include "lib/helper/wire/plan.h"
+#include "lib/helper/wire/snapshot.h"
 
 namespace {
 
@@ -49,6 +50,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     case 'p':
       helper::decode_plan(input, {}).status().IgnoreError();
+      break;
+    case 'n':
+      twice(input, [](std::span<const std::byte> bytes) {
+        return helper::decode_snapshot(bytes, {.pages = 4096, .blocks = 1024});
+      });
       break;
     default:
       break;

@@ -178,7 +178,7 @@ struct ForkOptions {
   ShellUse shell = ShellUse::kIfReady;
   // Makes the pages that forks of this template touch first (TemplateOptions::training) ready ahead
   // of the guest. They count as the sandbox's own from the beginning, and are not made ready where
-  // they are more than half of Limits::private_memory. Of forks in this process.
+  // they are more than half of Limits::private_memory.
   bool prefetch = true;
   // Takes the guest's console, as it comes, on the engine's thread for the embedder's code; not
   // after the guest's teardown (build: not after its return). Should be quick, and must not wait

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "lib/core/vsock_byte_stream.h"
+#include "lib/instance/reasons.h"
 
 namespace ramet {
 namespace {
@@ -12,10 +13,10 @@ class LocalPorts final : public GuestPorts {
   explicit LocalPorts(VsockHost vsock) : vsock_(std::move(vsock)) {}
 
   StatusOr<std::unique_ptr<ByteStream>> connect(uint32_t guest_port) override {
-    RAMET_ASSIGN_OR_RETURN(auto stream, vsock_.start_connect(guest_port));
-    return std::make_unique<VsockByteStream>(std::move(stream));
+    auto stream = vsock_.start_connect(guest_port);
+    RAMET_RETURN_IF_ERROR(as_connection_limit(stream.status(), vsock_.max_connections()));
+    return std::make_unique<VsockByteStream>(*std::move(stream));
   }
-  uint64_t max_connections() const override { return vsock_.max_connections(); }
   void shutdown_all(const Status& reason) override { vsock_.shutdown_all(reason); }
 
  private:

@@ -32,7 +32,6 @@ class LocalMachine final : public ForkedMachine {
   InstanceMetrics metrics() override { return instance_->metrics(); }
   StatusOr<MemoryUse> memory_use() override { return instance_->memory_use(); }
   StatusOr<InstanceSnapshot> snapshot() override { return instance_->snapshot(); }
-  bool can_snapshot() const override { return true; }
   StatusOr<WorkingSet> touched() override { return instance_->touched(); }
   StatusOr<uint64_t> changed(const MemoryImage& image, std::span<const PageRange> pages) override {
     return count_changed(instance_->machine().memory(), image, pages);

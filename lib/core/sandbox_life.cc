@@ -307,11 +307,6 @@ StatusOr<WorkingSet> SandboxLife::touched() {
   return machine->touched();
 }
 
-bool SandboxLife::can_snapshot() const {
-  const std::lock_guard lock(mutex_);
-  return machine_ == nullptr || machine_->can_snapshot();
-}
-
 StatusOr<InstanceSnapshot> SandboxLife::snapshot(uint64_t run) {
   const std::lock_guard control(control_mutex_);
   std::unique_lock lock(mutex_);

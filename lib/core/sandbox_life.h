@@ -103,7 +103,6 @@ class SandboxLife : public std::enable_shared_from_this<SandboxLife> {
   // As ForkedMachine::snapshot(), of that run while Running; else why not. Its end, where it ended
   // meanwhile.
   StatusOr<InstanceSnapshot> snapshot(uint64_t run);
-  bool can_snapshot() const;
   // As ForkedMachine::touched(); FailedPrecondition once Gone or in a reset.
   StatusOr<WorkingSet> touched();
   // Sets the member of the times to now, unless it is set.

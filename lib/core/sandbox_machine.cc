@@ -59,11 +59,6 @@ std::string SandboxMachine::hostname() const {
 
 StatusOr<AgentClient> SandboxMachine::talk(const SandboxLife::Run& run) {
   auto stream = run.ports->connect(wire::kAgentPort);
-  // Without a reason it is the device's, not the sandbox's end.
-  if (absl::IsResourceExhausted(stream.status()) && reason_of(stream.status()).empty()) {
-    const uint64_t most = run.ports->max_connections();
-    return limit_status({LimitKind::kConnections, most, most + 1});
-  }
   if (!stream.ok()) {
     return judge(run.number, stream.status());
   }
@@ -91,12 +86,6 @@ StatusOr<ExecOutcome> SandboxMachine::exec(const ExecSpec& spec) {
 
 StatusOr<InstanceSnapshot> SandboxMachine::snapshot(uint64_t deadline_ns) {
   RAMET_ASSIGN_OR_RETURN(const SandboxLife::Run run, life_->running("take a snapshot"));
-  if (!life_->can_snapshot()) {
-    return absl::UnimplementedError(
-        "a snapshot of a sandbox in another process: fork it with Isolation::kInProcess, while "
-        "fewer "
-        "than EngineOptions::machines_in_process live");
-  }
   if (in_snapshot_.exchange(true)) {
     return absl::FailedPreconditionError("another thread is taking a snapshot of the sandbox");
   }

@@ -2,6 +2,7 @@
 
 #include <absl/cleanup/cleanup.h>
 
+#include "lib/agent/wire.h"
 #include "lib/core/local_machine.h"
 #include "lib/core/pressure_gate.h"
 #include "lib/fork/identity.h"
@@ -31,11 +32,16 @@ std::unique_ptr<Machine> take_shell(const TemplateData& from, const ForkSpec& sp
 // A fork in another process.
 helper::HelperFork apart(const TemplateData& from, const GenerationId& generation,
                          const ForkSpec& spec) {
-  return {.from = {.state = &from.state, .memory = from.memory->view(), .disks = &from.disks},
+  return {.from = {.state = &from.state,
+                   .memory = from.memory->view(),
+                   .disks = &from.disks,
+                   .working_set = &from.working_set},
           .image = from.memory,
           .generation = generation,
           .console = spec.console,
           .limits = spec.limits,
+          .first_port = spec.first_port,
+          .prefetch = prefetch_for(from, spec) == Prefetch::kYes,
           .deadline_ns = spec.ready_deadline_ns};
 }
 
@@ -97,10 +103,12 @@ StatusOr<std::unique_ptr<ForkedMachine>> fork_when_relieved(Engine* engine,
                                                             const TemplateData& from,
                                                             const GenerationId& generation,
                                                             const ForkSpec& spec) {
-  auto forked = fork_machine(engine, from, generation, spec);
+  ForkSpec talking = spec;
+  talking.first_port = wire::kAgentPort;  // as SandboxMachine::start() does
+  auto forked = fork_machine(engine, from, generation, talking);
   if (is_want(forked.status())) {
     engine->relieve();
-    forked = fork_machine(engine, from, generation, spec);
+    forked = fork_machine(engine, from, generation, talking);
   }
   if (!forked.ok()) {
     return as_busy(forked.status());

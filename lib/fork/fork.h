@@ -42,6 +42,9 @@ struct ForkSpec {
   std::shared_ptr<ShellPool> shells = {};
   ShellUse use_shell = ShellUse::kIfReady;
   Prefetch prefetch = Prefetch::kYes;
+  // HelperFork::first_port, of a fork in another process; fork_sandbox() and reset_sandbox() fill
+  // it in.
+  uint32_t first_port = 0;
 };
 
 StatusOr<std::unique_ptr<SandboxMachine>> fork_sandbox(std::shared_ptr<Engine> engine,
@@ -55,7 +58,8 @@ std::span<const PageRange> made_ready(const TemplateData& from, const ForkSpec& 
 // When it fails the sandbox is Poisoned or Gone, unless it was not legal.
 Status reset_sandbox(SandboxMachine* box, const TemplateData& from, const ForkSpec& spec);
 
-// The machine of a fork, restored and with its new generation id, not yet running.
+// The machine of a fork, restored and with its new generation id, not yet running but where
+// `first_port` says so.
 StatusOr<std::unique_ptr<ForkedMachine>> fork_machine(Engine* engine, const TemplateData& from,
                                                       const GenerationId& generation,
                                                       const ForkSpec& spec);

@@ -106,10 +106,14 @@ StatusOr<Reply> RequestChannel::converse(const Request& request, uint64_t deadli
   const Sequence number = ++last_;
   const Status sent = send(number, request, deadline_ns, files);
   auto reply = sent.ok() ? receive(number, deadline_ns) : StatusOr<Reply>(sent);
-  if (!reply.ok() && !absl::IsDeadlineExceeded(reply.status())) {
-    broken_ = reply.status();
+  if (reply.ok() || absl::IsDeadlineExceeded(reply.status())) {
+    return reply;
   }
-  return reply;
+  broken_ = absl::IsDataLoss(reply.status()) || absl::IsUnavailable(reply.status())
+                ? reply.status()
+                : absl::UnavailableError(absl::StrFormat("the helper process cannot be reached: %s",
+                                                         std::string(reply.status().message())));
+  return broken_;
 }
 
 Status RequestChannel::request(const Request& request, uint64_t deadline_ns,
@@ -128,8 +132,9 @@ Status RequestChannel::post(const Request& request, uint64_t deadline_ns,
 }
 
 template <typename Answer>
-StatusOr<Answer> RequestChannel::ask(const Request& request, uint64_t deadline_ns) {
-  RAMET_ASSIGN_OR_RETURN(const Reply reply, converse(request, deadline_ns, {}));
+StatusOr<Answer> RequestChannel::ask(const Request& request, uint64_t deadline_ns,
+                                     std::span<const int> files) {
+  RAMET_ASSIGN_OR_RETURN(const Reply reply, converse(request, deadline_ns, files));
   if (const auto* answer = std::get_if<Answer>(&reply)) {
     return *answer;
   }
@@ -145,6 +150,11 @@ StatusOr<InstanceMetrics> RequestChannel::ask_metrics(uint64_t deadline_ns) {
 
 StatusOr<MemoryUse> RequestChannel::ask_memory(uint64_t deadline_ns) {
   return ask<MemoryUse>(AskMemory{}, deadline_ns);
+}
+
+StatusOr<SnapshotTaken> RequestChannel::take_snapshot(const TakeSnapshot& how, uint64_t deadline_ns,
+                                                      std::span<const int> files) {
+  return ask<SnapshotTaken>(how, deadline_ns, files);
 }
 
 bool RequestChannel::alive() const {

@@ -30,6 +30,8 @@ class RequestChannel {
   Status request(const Request& request, uint64_t deadline_ns, std::span<const int> files = {});
   StatusOr<InstanceMetrics> ask_metrics(uint64_t deadline_ns);
   StatusOr<MemoryUse> ask_memory(uint64_t deadline_ns);
+  StatusOr<SnapshotTaken> take_snapshot(const TakeSnapshot& how, uint64_t deadline_ns,
+                                        std::span<const int> files);
   // Says it, and waits for no reply.
   Status post(const Request& request, uint64_t deadline_ns, std::span<const int> files = {});
 
@@ -51,7 +53,8 @@ class RequestChannel {
               std::span<const int> files);
   // The answer to a question: of its own type, or why there is none.
   template <typename Answer>
-  StatusOr<Answer> ask(const Request& request, uint64_t deadline_ns);
+  StatusOr<Answer> ask(const Request& request, uint64_t deadline_ns,
+                       std::span<const int> files = {});
   StatusOr<Reply> converse(const Request& request, uint64_t deadline_ns,
                            std::span<const int> files);
 

@@ -2,13 +2,16 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
+#include <mutex>
 #include <span>
 #include <utility>
 #include <vector>
 
-#include "devices/vsock/muxer.h"
 #include "lib/helper/wire/plan.h"
+#include "lib/helper/wire/snapshot.h"
 #include "lib/instance/reasons.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/socket.h"
@@ -25,6 +28,7 @@ constexpr uint64_t kAnswerWithin = 10'000 * kMillisecond;
 constexpr int kEndsWithin = 100;  // milliseconds
 constexpr std::chrono::milliseconds kEventWithin(1000);
 constexpr uint64_t kMetricsWithin = 100 * kMillisecond;
+constexpr uint64_t kSnapshotWithin = 120'000 * kMillisecond;
 
 uint64_t answer_deadline() { return monotonic_ns() + kAnswerWithin; }
 
@@ -35,7 +39,7 @@ StatusOr<dev_t> device_of(int fd) {
 }
 
 // What a helper's control group and the kernel's limits hold it to.
-Status bound(HelperProcess* process, const HelperFork& what, const UniqueFd& overlay) {
+Status bound(HelperProcess* process, const HelperFork& what, const std::deque<UniqueFd>& overlays) {
   uint64_t guest_bytes = 0;
   for (const auto& region : what.from.state->machine.regions) {
     guest_bytes += region.size;
@@ -45,7 +49,7 @@ Status bound(HelperProcess* process, const HelperFork& what, const UniqueFd& ove
     RAMET_ASSIGN_OR_RETURN(const dev_t device, device_of(fd));
     devices.push_back(device);
   }
-  if (overlay.valid()) {
+  for (const UniqueFd& overlay : overlays) {
     RAMET_ASSIGN_OR_RETURN(const dev_t device, device_of(overlay.get()));
     devices.push_back(device);
   }
@@ -60,36 +64,57 @@ Status bound(HelperProcess* process, const HelperFork& what, const UniqueFd& ove
 
 class HelperMachine::Ports final : public GuestPorts {
  public:
-  Ports(std::shared_ptr<MachineHome> home, std::shared_ptr<StreamGroup> streams,
-        uint64_t max_connections)
-      : home_(std::move(home)), streams_(std::move(streams)), max_connections_(max_connections) {}
+  Ports(std::shared_ptr<MachineHome> home, std::shared_ptr<StreamGroup> streams)
+      : home_(std::move(home)), streams_(std::move(streams)) {}
 
   StatusOr<std::unique_ptr<ByteStream>> connect(uint32_t guest_port) override {
     RAMET_RETURN_IF_ERROR(streams_->ended());
+    if (UniqueFd begun = take_begun(guest_port); begun.valid()) {
+      return converse_by(std::move(begun));
+    }
     RAMET_ASSIGN_OR_RETURN(auto ends, message_socket_pair());
     const int theirs = ends[1].get();
-    RAMET_RETURN_IF_ERROR(
-        home_->channel().request(Connect{guest_port}, answer_deadline(), {&theirs, 1}));
-    RAMET_ASSIGN_OR_RETURN(auto stream, SocketStream::create(std::move(ends[0]), streams_));
-    return std::unique_ptr<ByteStream>(std::move(stream));
+    const Status asked =
+        home_->channel().request(Connect{guest_port}, answer_deadline(), {&theirs, 1});
+    if (absl::IsUnavailable(asked)) {
+      // Nobody can reach it any more, whether it lives or not; whoever asks next finds it told.
+      home_->kill_unless_ending(kEndsWithin);
+      streams_->wait_ended(kEventWithin).IgnoreError();
+    }
+    RAMET_RETURN_IF_ERROR(asked);
+    return converse_by(std::move(ends[0]));
   }
-  uint64_t max_connections() const override { return max_connections_; }
+  // The other end of `socket` is a conversation with this port, for the first who asks for one.
+  void begun(uint32_t guest_port, UniqueFd socket) {
+    const std::lock_guard lock(mutex_);
+    begun_port_ = guest_port;
+    begun_ = std::move(socket);
+  }
   void shutdown_all(const Status& reason) override { streams_->end(reason); }
 
  private:
+  UniqueFd take_begun(uint32_t guest_port) {
+    const std::lock_guard lock(mutex_);
+    return begun_port_ == guest_port ? std::move(begun_) : UniqueFd();
+  }
+  StatusOr<std::unique_ptr<ByteStream>> converse_by(UniqueFd socket) {
+    RAMET_ASSIGN_OR_RETURN(auto stream, SocketStream::create(std::move(socket), streams_));
+    return std::unique_ptr<ByteStream>(std::move(stream));
+  }
+
   const std::shared_ptr<MachineHome> home_;
   const std::shared_ptr<StreamGroup> streams_;
-  const uint64_t max_connections_;
+  std::mutex mutex_;
+  uint32_t begun_port_ = 0;
+  UniqueFd begun_;
 };
 
-HelperMachine::HelperMachine(const HelperHost& host, std::shared_ptr<MachineHome> home,
-                             const InstanceLimits& limits)
+HelperMachine::HelperMachine(const HelperHost& host, std::shared_ptr<MachineHome> home)
     : host_(host),
       home_(std::move(home)),
       streams_(std::make_shared<StreamGroup>()),
-      ports_(std::make_shared<Ports>(
-          home_, streams_, limits.connections == 0 ? vsock::kMaxConnections : limits.connections)) {
-}
+      own_ports_(std::make_shared<Ports>(home_, streams_)),
+      ports_(own_ports_) {}
 
 HelperMachine::~HelperMachine() { stop(); }
 
@@ -97,13 +122,13 @@ StatusOr<std::unique_ptr<ForkedMachine>> HelperMachine::fork(const HelperHost& h
                                                              HelperFork what) {
   RAMET_ASSIGN_OR_RETURN(auto taken, host.pool->take(what.deadline_ns));
   const std::shared_ptr<HelperProcess> process = std::move(taken);
-  std::unique_ptr<HelperMachine> self(new HelperMachine(host, process, what.limits));
+  std::unique_ptr<HelperMachine> self(new HelperMachine(host, process));
   const auto begin = [&]() -> Status {
     RAMET_ASSIGN_OR_RETURN(const PlanFiles plan,
                            send_plan(&process->channel(), what.from, answer_deadline()));
-    RAMET_ASSIGN_OR_RETURN(const UniqueFd overlay, self->make_overlay(what));
-    RAMET_RETURN_IF_ERROR(bound(process.get(), what, overlay));
-    return self->begin(what, 0, {plan.memory.get(), plan.plan.get()}, overlay);
+    RAMET_RETURN_IF_ERROR(self->prepare(what));
+    RAMET_RETURN_IF_ERROR(bound(process.get(), what, self->overlays_));
+    return self->begin(what, 0, {plan.memory.get(), plan.plan.get()});
   };
   RAMET_RETURN_IF_ERROR(annotate(self->why_gone(begin()), "fork into a helper process"));
   return std::unique_ptr<ForkedMachine>(std::move(self));
@@ -118,25 +143,37 @@ StatusOr<std::unique_ptr<ForkedMachine>> HelperMachine::fork_in(
     const Status why = absl::IsUnavailable(home.status()) ? worker.why_gone() : Status();
     return annotate(why.ok() ? home.status() : why, "fork into a worker process");
   }
-  std::unique_ptr<HelperMachine> self(new HelperMachine(host, *std::move(home), what.limits));
+  std::unique_ptr<HelperMachine> self(new HelperMachine(host, *std::move(home)));
   self->learned_ = *std::move(learned);
   const auto begin = [&]() -> Status {
-    RAMET_ASSIGN_OR_RETURN(const UniqueFd overlay, self->make_overlay(what));
-    return self->begin(what, WorkerProcess::id_of(*self->learned_), {}, overlay);
+    RAMET_RETURN_IF_ERROR(self->prepare(what));
+    return self->begin(what, WorkerProcess::id_of(*self->learned_), {});
   };
   RAMET_RETURN_IF_ERROR(annotate(self->why_gone(begin()), "fork into a worker process"));
   return std::unique_ptr<ForkedMachine>(std::move(self));
 }
 
-StatusOr<UniqueFd> HelperMachine::make_overlay(const HelperFork& what) const {
-  const auto& scratch = what.from.disks->scratch;
-  return scratch == nullptr ? UniqueFd() : host_.make_overlay_file(scratch->size_bytes());
+Status HelperMachine::prepare(const HelperFork& what) {
+  regions_ = what.from.state->machine.regions;
+  vcpus_ = what.from.state->machine.vcpus.size();
+  scratch_ = what.from.disks->scratch;
+  return scratch_ == nullptr ? Status() : add_overlay();
 }
 
-Status HelperMachine::begin(const HelperFork& what, uint64_t template_id, std::vector<int> files,
-                            const UniqueFd& overlay) {
-  if (overlay.valid()) {
+Status HelperMachine::add_overlay() {
+  RAMET_ASSIGN_OR_RETURN(auto file, host_.make_overlay_file(scratch_->size_bytes()));
+  overlays_.push_back(std::move(file));
+  return Status();
+}
+
+Status HelperMachine::begin(const HelperFork& what, uint64_t template_id, std::vector<int> files) {
+  for (const UniqueFd& overlay : overlays_) {
     files.push_back(overlay.get());
+  }
+  std::array<UniqueFd, 2> conversation;
+  if (what.first_port != 0) {
+    RAMET_ASSIGN_OR_RETURN(conversation, message_socket_pair());
+    files.push_back(conversation[1].get());
   }
   link_ = std::make_shared<HelperLink>(HelperLink::Parts{.home = home_,
                                                          .streams = streams_,
@@ -145,12 +182,20 @@ Status HelperMachine::begin(const HelperFork& what, uint64_t template_id, std::v
                                                          .log = host_.log},
                                        what.console);
   RAMET_ASSIGN_OR_RETURN(events_id_, host_.events->add(home_->take_events(), link_));
-  return home_->channel().request(Fork{.template_id = template_id,
-                                       .generation = what.generation,
-                                       .host_port_offset = host_.host_port_offset,
-                                       .wants_console = static_cast<bool>(what.console),
-                                       .limits = what.limits},
-                                  answer_deadline(), files);
+  RAMET_RETURN_IF_ERROR(
+      home_->channel().request(Fork{.template_id = template_id,
+                                    .generation = what.generation,
+                                    .host_port_offset = host_.host_port_offset,
+                                    .wants_console = static_cast<bool>(what.console),
+                                    .first_port = what.first_port,
+                                    .prefetch = what.prefetch,
+                                    .limits = what.limits},
+                               answer_deadline(), files));
+  if (what.first_port != 0) {
+    own_ports_->begun(what.first_port, std::move(conversation[0]));
+    runs_ahead_ = true;
+  }
+  return Status();
 }
 
 Status HelperMachine::why_gone(const Status& status) const {
@@ -168,16 +213,94 @@ Status HelperMachine::judge(Status status) {
   } else if (absl::IsFailedPrecondition(status)) {
     // It has ended, and the event that says why is on its way.
     link_->wait_told(kEventWithin);
+  } else if (absl::IsUnavailable(status)) {
+    // Nobody can reach it any more, whether it lives or not.
+    home_->kill_unless_ending(kEndsWithin);
+    link_->wait_told(kEventWithin);
   }
   return status;
 }
 
 Status HelperMachine::resume() {
+  if (std::exchange(runs_ahead_, false)) {
+    return Status();
+  }
   return judge(home_->channel().request(Resume{}, answer_deadline()));
 }
 
 Status HelperMachine::pause() {
+  runs_ahead_ = false;
   return judge(home_->channel().request(Pause{}, answer_deadline()));
+}
+
+Status HelperMachine::add_layers(std::span<const std::vector<block::BlockRun>> layers) {
+  for (const auto& runs : layers) {
+    if (overlays_.empty()) {
+      return absl::DataLossError("a snapshot has more disk layers than there were files for them");
+    }
+    const uint64_t size = scratch_->size_bytes();
+    RAMET_ASSIGN_OR_RETURN(auto theirs,
+                           block::DiskFile::adopt(std::move(overlays_.front()), "disk overlay",
+                                                  block::Access::kReadOnly));
+    overlays_.pop_front();
+    RAMET_ASSIGN_OR_RETURN(const auto nothing, block::LayerStack::create(nullptr, size));
+    RAMET_ASSIGN_OR_RETURN(const auto written, nothing->import_layer(std::move(theirs), runs));
+    RAMET_ASSIGN_OR_RETURN(UniqueFd copy, host_.make_overlay_file(size));
+    RAMET_ASSIGN_OR_RETURN(const auto copied, written->export_layers(copy.get()));
+    RAMET_ASSIGN_OR_RETURN(auto layer, block::DiskFile::adopt(std::move(copy), "disk layer",
+                                                              block::Access::kReadOnly));
+    RAMET_ASSIGN_OR_RETURN(scratch_, scratch_->import_layer(std::move(layer), copied));
+  }
+  return Status();
+}
+
+StatusOr<InstanceSnapshot> HelperMachine::try_snapshot() {
+  uint64_t guest_bytes = 0;
+  for (const MemoryRegion& region : regions_) {
+    guest_bytes += region.size;
+  }
+  RAMET_ASSIGN_OR_RETURN(const MemoryUse use, memory_use());
+  const uint64_t expected = std::min(use.private_bytes, guest_bytes);
+  RAMET_ASSIGN_OR_RETURN(UniqueFd pages, create_memfd("ramet-capture", guest_bytes));
+  if (expected != 0) {
+    RAMET_RETURN_IF_ERROR(sys::allocate(pages.get(), 0, expected));
+  }
+  RAMET_ASSIGN_OR_RETURN(const UniqueFd result, create_memfd("ramet-snapshot", kSnapshotRoom));
+  std::vector<int> files = {result.get(), pages.get()};
+  if (scratch_ != nullptr && needs_overlay_) {
+    RAMET_RETURN_IF_ERROR(add_overlay());
+    files.push_back(overlays_.back().get());
+  }
+  const auto taken = home_->channel().take_snapshot({.expected_bytes = expected},
+                                                    monotonic_ns() + kSnapshotWithin, files);
+  // Where it failed nobody knows whether it came as far as the disk.
+  needs_overlay_ = true;
+  RAMET_RETURN_IF_ERROR(taken.status());
+  if (taken->result_bytes > kSnapshotRoom) {
+    return absl::DataLossError("a snapshot's state lies beyond its file");
+  }
+  std::vector<std::byte> bytes(taken->result_bytes);
+  RAMET_RETURN_IF_ERROR(sys::pread_exactly(result.get(), bytes, 0, "read a snapshot's state"));
+  const SnapshotBounds bounds = {.pages = guest_bytes / kPageSize,
+                                 .blocks = scratch_ == nullptr ? 0 : scratch_->blocks()};
+  RAMET_ASSIGN_OR_RETURN(auto said, decode_snapshot(bytes, bounds));
+  if (said.state.machine.regions != regions_ || said.state.machine.vcpus.size() != vcpus_) {
+    return absl::DataLossError("a snapshot is of another machine");
+  }
+  needs_overlay_ = !said.layers.empty();
+  RAMET_RETURN_IF_ERROR(add_layers(said.layers));
+  return InstanceSnapshot{.state = std::move(said.state),
+                          .scratch = scratch_,
+                          .pages = PageCapture::of(std::move(pages), std::move(said.pages)),
+                          .pause_ns = taken->pause_ns};
+}
+
+StatusOr<InstanceSnapshot> HelperMachine::snapshot() {
+  auto snapshot = try_snapshot();
+  if (!snapshot.ok()) {
+    return judge(snapshot.status());
+  }
+  return snapshot;
 }
 
 void HelperMachine::abandon() {

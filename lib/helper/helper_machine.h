@@ -8,6 +8,7 @@
 #define RAMET_LIB_HELPER_HELPER_MACHINE_H_
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <span>
@@ -45,6 +46,10 @@ struct HelperFork {
   GenerationId generation = {};
   std::function<void(std::string_view)> console = {};
   InstanceLimits limits = {};
+  // Not 0: a conversation with this port begins and the machine runs, all by one message: the first
+  // connect() to it and the first resume() find it done.
+  uint32_t first_port = 0;
+  bool prefetch = false;     // Fork::prefetch
   uint64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
 };
 
@@ -67,10 +72,7 @@ class HelperMachine final : public ForkedMachine {
   void on_end(std::function<void(const Status&)> function) override;
   InstanceMetrics metrics() override;
   StatusOr<MemoryUse> memory_use() override;
-  StatusOr<InstanceSnapshot> snapshot() override {
-    return absl::UnimplementedError("a snapshot of a machine in another process");
-  }
-  bool can_snapshot() const override { return false; }
+  StatusOr<InstanceSnapshot> snapshot() override;
   StatusOr<WorkingSet> touched() override {
     return absl::UnimplementedError("which pages a machine in another process touched");
   }
@@ -82,12 +84,16 @@ class HelperMachine final : public ForkedMachine {
  private:
   class Ports;
 
-  HelperMachine(const HelperHost& host, std::shared_ptr<MachineHome> home,
-                const InstanceLimits& limits);
+  HelperMachine(const HelperHost& host, std::shared_ptr<MachineHome> home);
   // `files`: those that say what it is a fork of.
-  Status begin(const HelperFork& what, uint64_t template_id, std::vector<int> files,
-               const UniqueFd& overlay);
-  StatusOr<UniqueFd> make_overlay(const HelperFork& what) const;
+  Status begin(const HelperFork& what, uint64_t template_id, std::vector<int> files);
+  // Before begin(): what it keeps of what it is a fork of.
+  Status prepare(const HelperFork& what);
+  Status add_overlay();
+  // Its scratch disk with the layers that are new; their bytes are copied to files that the other
+  // process has no descriptor of.
+  Status add_layers(std::span<const std::vector<block::BlockRun>> layers);
+  StatusOr<InstanceSnapshot> try_snapshot();
   // What ended the helper, where it has gone.
   Status why_gone(const Status& status) const;
   // A helper that did not answer has no further say.
@@ -96,8 +102,18 @@ class HelperMachine final : public ForkedMachine {
   const HelperHost host_;
   const std::shared_ptr<MachineHome> home_;
   const std::shared_ptr<StreamGroup> streams_;
-  const std::shared_ptr<GuestPorts> ports_;
+  const std::shared_ptr<Ports> own_ports_;
+  const std::shared_ptr<GuestPorts> ports_;  // the same
   std::shared_ptr<HelperLink> link_;
+  bool runs_ahead_ = false;  // since begin(), until resume() is asked for it
+  // What it was forked with, for what it says in a snapshot.
+  std::vector<MemoryRegion> regions_;
+  size_t vcpus_ = 0;
+  std::shared_ptr<const block::LayerStack> scratch_;  // as of the last snapshot
+  // The files for what the guest writes to it: those of layers to come, in that order, and one more
+  // where it is known that it has not begun to be used up.
+  std::deque<UniqueFd> overlays_;
+  bool needs_overlay_ = true;  // at the next snapshot
   uint64_t events_id_ = 0;
   std::shared_ptr<const WorkerProcess::Learned> learned_;  // null in a helper
 };

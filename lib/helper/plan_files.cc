@@ -22,7 +22,7 @@ StatusOr<UniqueFd> read_only(int fd) {
 }
 
 StatusOr<UniqueFd> write_plan(const PlanSource& source) {
-  const auto bytes = encode_plan(*source.state, *source.disks, source.memory);
+  const auto bytes = encode_plan(*source.state, *source.disks, source.memory, *source.working_set);
   RAMET_ASSIGN_OR_RETURN(auto file, create_memfd("ramet-plan", 0));
   RAMET_RETURN_IF_ERROR(sys::write_all(file.get(), bytes, "write a plan for a helper process"));
   return file;

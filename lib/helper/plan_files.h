@@ -19,6 +19,7 @@ struct PlanSource {
   const InstanceState* state = nullptr;
   MemoryView memory = {};
   const Disks* disks = nullptr;
+  const WorkingSet* working_set = nullptr;
 };
 
 // What goes with the Fork or the Learn that follows.

@@ -47,7 +47,7 @@ HelperProcess::HelperProcess(jail::SpawnedProcess process, std::unique_ptr<jail:
 
 StatusOr<std::unique_ptr<HelperProcess>> HelperProcess::start(HelperStart how) {
   RAMET_ASSIGN_OR_RETURN(auto control, message_socket_pair());
-  RAMET_ASSIGN_OR_RETURN(auto events, message_socket_pair());
+  RAMET_ASSIGN_OR_RETURN(auto events, message_socket_pair(Blocking::kDontWait));
   const std::array<int, kHelperFds> files = {control[1].get(), events[1].get(), how.kvm};
   const std::string role(how.role);
   RAMET_ASSIGN_OR_RETURN(

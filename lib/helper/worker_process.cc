@@ -182,7 +182,7 @@ std::shared_ptr<const WorkerProcess::Seat> WorkerProcess::reserve() {
 StatusOr<std::shared_ptr<MachineHome>> WorkerProcess::open_machine(std::shared_ptr<const Seat> seat,
                                                                    uint64_t deadline_ns) {
   RAMET_ASSIGN_OR_RETURN(auto control, message_socket_pair());
-  RAMET_ASSIGN_OR_RETURN(auto events, message_socket_pair());
+  RAMET_ASSIGN_OR_RETURN(auto events, message_socket_pair(Blocking::kDontWait));
   const std::array<int, 2> theirs = {control[1].get(), events[1].get()};
   RAMET_RETURN_IF_ERROR(process_->channel().post(NewMachine{}, deadline_ns, theirs));
   return std::make_shared<Machine>(std::move(seat), std::move(control[0]), std::move(events[0]));

@@ -1,6 +1,7 @@
 #include "lib/instance/console.h"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include <absl/strings/ascii.h>
@@ -10,10 +11,14 @@
 
 namespace ramet {
 
+std::string dropped_notice(size_t bytes) {
+  return absl::StrFormat("\n[ramet: %d bytes of the console were dropped]\n", bytes);
+}
+
 Console::~Console() {
   std::unique_lock lock(mutex_);
   pass_on();
-  if (!listener_) {
+  if (!listener_ || calls_ == nullptr) {
     return;
   }
   if (dropped_ != 0) {
@@ -51,13 +56,16 @@ void Console::pass_on() {
 }
 
 void Console::tell(std::string text) {
+  if (calls_ == nullptr) {
+    listener_(text);
+    return;
+  }
   if (waiting_ + text.size() > kMaxWaiting) {
     dropped_ += text.size();
     return;
   }
   if (dropped_ != 0) {
-    text = absl::StrFormat("\n[ramet: %d bytes of the console were dropped]\n", dropped_) + text;
-    dropped_ = 0;
+    text = dropped_notice(std::exchange(dropped_, 0)) + text;
   }
   waiting_ += text.size();
   calls_->post([this, text = std::move(text)] {

@@ -1,9 +1,9 @@
 // Console: takes what the guest prints on its serial line, passes it on by lines, and keeps the end
 // for error messages.
 //
-// Thread rule: every method from any thread. The listener is the embedder's code, so it never runs
-// on a thread that serves the guest, but on `calls`, in order, and is destroyed there; destruction
-// waits for it.
+// Thread rule: every method from any thread. A listener that is the embedder's code never runs on a
+// thread that serves the guest, but on `calls`, in order, and is destroyed there; destruction waits
+// for it.
 // Invariant: holds at most 2 * kKeptBytes for messages, and kMaxWaiting for a listener that is
 // slower than its guest: what is beyond is dropped, and the listener told how much.
 #ifndef RAMET_LIB_INSTANCE_CONSOLE_H_
@@ -21,14 +21,17 @@
 
 namespace ramet {
 
+// What stands in a console's text where so much of it was dropped.
+std::string dropped_notice(size_t bytes);
+
 class Console {
  public:
   static constexpr size_t kKeptBytes = 8192;
   static constexpr size_t kMaxLine = 512;
   static constexpr size_t kMaxWaiting = 1 << 20;
 
-  // `listener` may be empty, and `calls` null then; else it has one thread and outlives the
-  // console.
+  // `calls` has one thread and outlives the console. It may be null: then a listener is called at
+  // once, by whoever appends, one at a time, and must not wait.
   Console(WorkerPool* calls, std::function<void(std::string_view)> listener)
       : calls_(calls), listener_(std::move(listener)) {}
   // Passes an unfinished line on.

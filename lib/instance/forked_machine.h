@@ -25,10 +25,9 @@ class GuestPorts {
   virtual ~GuestPorts() = default;
 
   // Begins a conversation with a port of the guest, without waiting for the guest: it takes bytes
-  // at once, also before the guest runs.
+  // at once, also before the guest runs. ResourceExhausted with Reason::kLimitReached where there
+  // are as many as there may be.
   virtual StatusOr<std::unique_ptr<ByteStream>> connect(uint32_t guest_port) = 0;
-  // The most conversations at once.
-  virtual uint64_t max_connections() const = 0;
   // The machine is dead or being killed: every conversation, also one that waits, and every later
   // connect() fails with `reason`. The first call's reason stays. Never blocks.
   virtual void shutdown_all(const Status& reason) = 0;
@@ -63,10 +62,8 @@ class ForkedMachine {
   virtual InstanceMetrics metrics() = 0;
   // What of guest memory it holds now.
   virtual StatusOr<MemoryUse> memory_use() = 0;
-  // As Instance::snapshot(); one at a time with resume() and pause(). Unimplemented for a machine
-  // of another process.
+  // As Instance::snapshot(); one at a time with resume() and pause().
   virtual StatusOr<InstanceSnapshot> snapshot() = 0;
-  virtual bool can_snapshot() const = 0;
   // Which pages of it were written and read. Unimplemented for a machine of another process.
   virtual StatusOr<WorkingSet> touched() = 0;
   // How many of these pages no longer read as the image's. Unimplemented as above.

@@ -257,13 +257,13 @@ Status Instance::take(const Pagemap& pagemap, InstanceSnapshot* snapshot) {
   return snapshot->pages.take(pagemap, machine_->memory());
 }
 
-StatusOr<InstanceSnapshot> Instance::snapshot() {
+StatusOr<InstanceSnapshot> Instance::snapshot(const MakeRoom& make_room) {
   RAMET_ASSIGN_OR_RETURN(const Pagemap* pagemap, this->pagemap());
   InstanceSnapshot snapshot;
   // What costs time is had ahead of the pause: the room for the pages. A guest that goes on writing
   // meanwhile gets some more at the pause's expense.
   RAMET_ASSIGN_OR_RETURN(const uint64_t expected, pagemap->private_bytes(machine_->memory()));
-  RAMET_ASSIGN_OR_RETURN(snapshot.pages, PageCapture::create(expected));
+  RAMET_ASSIGN_OR_RETURN(snapshot.pages, make_room(expected));
   Status taken = machine_->pause();
   const uint64_t paused_ns = monotonic_ns();
   if (taken.ok()) {

@@ -37,7 +37,7 @@ namespace ramet {
 struct InstanceHost {
   Machine::Host machine;
   WorkerPool* workers = nullptr;  // for what may block
-  WorkerPool* calls = nullptr;    // for a console's listener; one thread
+  WorkerPool* calls = nullptr;    // as Console's
   LogSink* log = nullptr;
   LimitWatch* watch = nullptr;  // without, limits of time and memory are refused
   // A file of `size` bytes for what the guest writes to its scratch disk. Blocks.
@@ -114,7 +114,9 @@ class Instance : private WatchedMachine {
   // going again: the conversations with its guest live on in it, and are not in the snapshot. Where
   // that fails it goes on all the same, unless it has ended. FailedPrecondition without
   // InstanceHost::watch.
-  StatusOr<InstanceSnapshot> snapshot();
+  // `make_room` makes it for the pages, of so many bytes as they are now.
+  using MakeRoom = std::function<StatusOr<PageCapture>(uint64_t expected_bytes)>;
+  StatusOr<InstanceSnapshot> snapshot(const MakeRoom& make_room = PageCapture::create);
   // Writes a VM generation id: before the first boot, and as a change with its event in a restored
   // machine.
   Status write_generation(const GenerationId& id) { return generation_.write(id); }

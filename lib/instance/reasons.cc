@@ -22,6 +22,11 @@ std::string reason_of(const Status& status) {
   return payload ? std::string(*payload) : std::string();
 }
 
+Status as_connection_limit(const Status& status, uint64_t most) {
+  return absl::IsResourceExhausted(status) ? limit_status({LimitKind::kConnections, most, most + 1})
+                                           : status;
+}
+
 Status limit_status(const LimitHit& hit) {
   Status status = with_reason(absl::ResourceExhaustedError(describe(hit)), reason::kLimitReached);
   status.SetPayload(kLimitUrl, absl::Cord(absl::StrCat(std::string(name_of(hit.which)), " ",

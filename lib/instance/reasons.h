@@ -52,6 +52,9 @@ std::string reason_of(const Status& status);
 
 // ResourceExhausted with reason kLimitReached, and the figures in message and payload.
 Status limit_status(const LimitHit& hit);
+// What a vsock device answers to one conversation too many, `most` being allowed; other statuses
+// stay.
+Status as_connection_limit(const Status& status, uint64_t most);
 // Those figures; nothing where the status has none.
 std::optional<LimitHit> limit_of(const Status& status);
 

@@ -84,7 +84,7 @@ TEST_CASE("a machine runs in a worker process, pauses and goes on") {
   const auto engine = engine_of_workers(1);
   const TemplateData from = make_template(engine.get(), Program::kHello);
   const auto machine = fork_running(engine.get(), from);
-  CHECK_FALSE(machine->can_snapshot());  // none that is in this process
+  CHECK(machine->place() == nullptr);  // none that is in this process
   CHECK(goes_on(*machine));
   CHECK(machine->metrics().first_exit_ns != 0);
   REQUIRE(machine->pause().ok());
@@ -96,19 +96,39 @@ TEST_CASE("a machine runs in a worker process, pauses and goes on") {
   machine->stop();
 }
 
+TEST_CASE("a template's working set is made ready in another process too, unless it shall not be") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = engine_of_workers(1);
+  TemplateData from = make_template(engine.get(), Program::kHello);
+  from.working_set.written = {{512, 40}};
+  for (const Isolation isolation : {Isolation::kInProcess, Isolation::kHelper}) {
+    const auto private_pages = [&](Prefetch prefetch) {
+      const auto machine =
+          fork_machine(engine.get(), from, {}, {.isolation = isolation, .prefetch = prefetch});
+      INFO(machine.status().ToString());
+      REQUIRE(machine.ok());
+      const auto use = (*machine)->memory_use();
+      REQUIRE(use.ok());
+      return use->private_bytes / kPageSize;
+    };
+    const uint64_t without = private_pages(Prefetch::kNo);
+    CHECK(private_pages(Prefetch::kYes) == without + 40);
+  }
+}
+
 TEST_CASE("as many machines as it shall have live in this process, the next in workers") {
   RAMET_NEED_KVM(kvm);
   const auto engine = testing::make_engine({.worker_processes = 1, .machines_here = 2});
   const TemplateData from = make_template(engine.get(), Program::kHello);
   Machines machines = fork_several(engine.get(), from, 3);
-  CHECK(machines[0]->can_snapshot());
-  CHECK(machines[1]->can_snapshot());
-  CHECK_FALSE(machines[2]->can_snapshot());
+  CHECK(machines[0]->place() != nullptr);
+  CHECK(machines[1]->place() != nullptr);
+  CHECK(machines[2]->place() == nullptr);
   machines.erase(machines.begin());
   machines.push_back(fork_running(engine.get(), from));
-  CHECK(machines.back()->can_snapshot());  // in the place of the one that has gone
+  CHECK(machines.back()->place() != nullptr);  // in the place of the one that has gone
   machines.push_back(fork_running(engine.get(), from));
-  CHECK_FALSE(machines.back()->can_snapshot());
+  CHECK(machines.back()->place() == nullptr);
 }
 
 TEST_CASE("a sandbox that is reset keeps its place in this process, one in a worker its worker") {
@@ -135,8 +155,8 @@ TEST_CASE("a sandbox that is reset keeps its place in this process, one in a wor
       const auto count = served(box->get());
       CHECK((count.ok() && *count == 1));
     }
-    CHECK((*here)->life().can_snapshot());
-    CHECK_FALSE((*there)->life().can_snapshot());
+    CHECK(open_in(::getpid(), "kvm-vm") == 1);
+    CHECK(open_in(helpers_of(::getpid()).at(0), "kvm-vm") == 1);
   }
 }
 

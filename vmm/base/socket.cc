@@ -30,10 +30,11 @@ std::vector<UniqueFd> take_files(msghdr* message) {
 
 }  // namespace
 
-StatusOr<std::array<UniqueFd, 2>> message_socket_pair() {
+StatusOr<std::array<UniqueFd, 2>> message_socket_pair(Blocking blocking) {
   std::array<int, 2> ends = {-1, -1};
+  const int flags = SOCK_CLOEXEC | (blocking == Blocking::kDontWait ? SOCK_NONBLOCK : 0);
   const sys::Result made = sys::invoke(sys::Call::kSocket, sys::OnEintr::kRetry, [&] {
-    return ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data());
+    return ::socketpair(AF_UNIX, SOCK_SEQPACKET | flags, 0, ends.data());
   });
   RAMET_RETURN_IF_ERROR(made.status("socketpair"));
   return std::array{UniqueFd(ends[0]), UniqueFd(ends[1])};

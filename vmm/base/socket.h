@@ -22,11 +22,12 @@ namespace ramet {
 // The most descriptors in one message: below the kernel's 253 (SCM_MAX_FD, include/net/scm.h).
 inline constexpr size_t kMaxMessageFiles = 128;
 
-// Two ends of a connection that keeps messages apart (AF_UNIX, SOCK_SEQPACKET), close on exec.
-StatusOr<std::array<UniqueFd, 2>> message_socket_pair();
-
 // Whether a call may wait.
 enum class Blocking : uint8_t { kWait, kDontWait };
+
+// Two ends of a connection that keeps messages apart (AF_UNIX, SOCK_SEQPACKET), close on exec.
+// `blocking`: for calls that do not say it themselves, as read(2) and write(2).
+StatusOr<std::array<UniqueFd, 2>> message_socket_pair(Blocking blocking = Blocking::kWait);
 
 // Sends `head` and `body` as one message. EAGAIN with kDontWait where the peer has not yet taken
 // enough; EPIPE, never a signal, where it has gone.

@@ -141,6 +141,7 @@ Policy events_rows() {
 Policy helper_rows() {
   constexpr uint64_t kMadvDontFork = 10;
   constexpr uint64_t kMadvDontDump = 16;
+  constexpr uint64_t kMadvPopulateWrite = 23;
   return {
       {"epoll_wait", {}, "", "HelperServer waits for requests and streams"},
       {"epoll_ctl", {}, "", "HelperServer: a stream comes or goes"},
@@ -152,6 +153,16 @@ Policy helper_rows() {
       {"mmap", {lacks(2, kProtExec)}, "not executable", "Mapping: guest memory, kvm_run"},
       {"madvise", {equals(2, kMadvDontFork)}, "MADV_DONTFORK", "Mapping::map_file"},
       {"madvise", {equals(2, kMadvDontDump)}, "MADV_DONTDUMP", "Mapping::map_file"},
+      {"madvise",
+       {equals(2, kMadvPopulateWrite)},
+       "MADV_POPULATE_WRITE",
+       "Mapping::populate_private: working set, room for a snapshot",
+       Seen::kElsewhere},
+      {"fcntl",
+       {equals(1, F_DUPFD_CLOEXEC)},
+       "F_DUPFD_CLOEXEC",
+       "CowBackend::freeze: a snapshot's disk layer",
+       Seen::kElsewhere},
       {"preadv", {}, "", "read the plan of a machine"},
       {"newfstatat", {}, "", "fstat: the size of a file"},
       {"fstat", {}, "", "the size of a file, by other C libraries", Seen::kElsewhere},
@@ -163,13 +174,12 @@ Policy helper_rows() {
 // Another thread's: wakes the first.
 Policy wake_rows(ThreadKind kind) {
   if (kind == ThreadKind::kWatch) {
-    return {{"write", {}, "", "Waker: a machine that reached a limit", Seen::kElsewhere}};
+    return {{"write", {}, "", "Outbox: a machine that reached a limit", Seen::kElsewhere}};
   }
-  if (kind == ThreadKind::kReaper) {
-    return {
-        {"write", {}, "", "Waker: a conversation's end, in a worker process", Seen::kElsewhere}};
+  if (kind == ThreadKind::kWorker) {
+    return {{"write", {}, "", "Outbox: a line of the log", Seen::kElsewhere}};
   }
-  return {{"write", {}, "", "Waker: an eventfd of the helper process"}};
+  return {{"write", {}, "", "Waker: an eventfd; Outbox: the console, the machine's end"}};
 }
 
 Policy own_rows(ThreadKind kind) {
@@ -199,7 +209,12 @@ Policy own_rows(ThreadKind kind) {
               {"preadv", {}, "", "Cgroup: was a helper killed for its memory?", Seen::kElsewhere},
               {"epoll_ctl", {}, "", "HelperEvents forgets a helper", Seen::kElsewhere},
               {"shutdown", {}, "", "WorkerProcess lets a machine go", Seen::kElsewhere},
-              {"sendmsg", {}, "", "WorkerProcess forgets a template", Seen::kElsewhere}};
+              {"sendmsg", {}, "", "WorkerProcess forgets a template", Seen::kElsewhere},
+              {"write",
+               {},
+               "",
+               "SocketStream and Waker: who waits for a conversation learns of its end",
+               Seen::kElsewhere}};
     case ThreadKind::kEvents:
       return events_rows();
     case ThreadKind::kHelper:
@@ -260,8 +275,8 @@ Policy policy_of(ThreadKind kind, const PolicyFacts& facts) {
     rows = ioctl_rows(facts.watch_ioctls);
   }
   append(own_rows(kind), &rows);
-  if (facts.in_helper && (kind == ThreadKind::kVcpu || kind == ThreadKind::kWorker ||
-                          kind == ThreadKind::kWatch || kind == ThreadKind::kReaper)) {
+  if (facts.in_helper &&
+      (kind == ThreadKind::kVcpu || kind == ThreadKind::kWorker || kind == ThreadKind::kWatch)) {
     append(wake_rows(kind), &rows);
   }
   append(common_rows(facts), &rows);

@@ -22,7 +22,29 @@ StatusOr<PageCapture> PageCapture::create(uint64_t expected_bytes) {
       RAMET_RETURN_IF_ERROR(populated);
     }
   }
-  return PageCapture(std::move(fd), std::move(warm));
+  return PageCapture(std::move(fd), std::move(warm), true);
+}
+
+StatusOr<PageCapture> PageCapture::create_in(UniqueFd file, uint64_t expected_bytes) {
+  RAMET_ASSIGN_OR_RETURN(const uint64_t size, sys::file_size(file.get(), "the room for pages"));
+  const uint64_t room = size / kPageSize * kPageSize;
+  Mapping warm;
+  if (room != 0) {
+    RAMET_ASSIGN_OR_RETURN(warm, Mapping::map_file(file.get(), 0, room, MapMode::kShared));
+  }
+  if (const uint64_t ahead = std::min(expected_bytes / kPageSize * kPageSize, room); ahead != 0) {
+    const Status populated = warm.populate_private(0, ahead);
+    if (!absl::IsInvalidArgument(populated)) {  // Linux before 5.14: a fault for every page
+      RAMET_RETURN_IF_ERROR(populated);
+    }
+  }
+  return PageCapture(std::move(file), std::move(warm), false);
+}
+
+PageCapture PageCapture::of(UniqueFd file, std::vector<PageRange> pages) {
+  PageCapture capture(std::move(file), Mapping(), false);
+  capture.pages_ = std::move(pages);
+  return capture;
 }
 
 Status PageCapture::take(const Pagemap& pagemap, const GuestMemory& memory) {
@@ -31,6 +53,11 @@ Status PageCapture::take(const Pagemap& pagemap, const GuestMemory& memory) {
   uint64_t position = 0;
   std::span<GuestSlice> left(slices);
   RAMET_RETURN_IF_ERROR(copy_warm(memory, &left, &position));
+  if (!left.empty() && !grows_) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("a machine has %d pages of its own, and there is room for %d",
+                        pages_in(pages_), warm_.size() / kPageSize));
+  }
   while (!left.empty()) {
     const auto part = left.first(std::min(left.size(), GuestMemory::kMaxSlices));
     RAMET_RETURN_IF_ERROR(copy(memory, part, &position));

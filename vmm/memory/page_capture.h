@@ -25,14 +25,21 @@ class PageCapture {
   // With room for so many bytes, and for more at take()'s expense. ResourceExhausted where the host
   // has not got it.
   static StatusOr<PageCapture> create(uint64_t expected_bytes);
+  // Into this file, which is all the room that there is: it is mapped, and neither grown nor
+  // written to by a call.
+  static StatusOr<PageCapture> create_in(UniqueFd file, uint64_t expected_bytes);
+  // What another process's take() left in a file.
+  static PageCapture of(UniqueFd file, std::vector<PageRange> pages);
 
+  // ResourceExhausted where there is no room for them all.
   Status take(const Pagemap& pagemap, const GuestMemory& memory);
 
   int fd() const { return fd_.get(); }
   const std::vector<PageRange>& pages() const { return pages_; }
 
  private:
-  PageCapture(UniqueFd fd, Mapping warm) : fd_(std::move(fd)), warm_(std::move(warm)) {}
+  PageCapture(UniqueFd fd, Mapping warm, bool grows)
+      : fd_(std::move(fd)), warm_(std::move(warm)), grows_(grows) {}
   // Into what is mapped already: no call, and no fault.
   Status copy_warm(const GuestMemory& memory, std::span<GuestSlice>* slices,
                    uint64_t* position) const;
@@ -40,6 +47,7 @@ class PageCapture {
 
   UniqueFd fd_;
   Mapping warm_;  // of the file's beginning
+  bool grows_ = true;
   std::vector<PageRange> pages_;
 };
 

@@ -1,5 +1,6 @@
 #include "lib/helper/program/helper_main.h"
 
+#include <csignal>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -68,8 +69,6 @@ Status serve(const char* namespaces, const HelperHooks& hooks) {
   RAMET_RETURN_IF_ERROR(watch.start());
   RAMET_ASSIGN_OR_RETURN(const auto workers,
                          WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, kWorkers));
-  RAMET_ASSIGN_OR_RETURN(const auto calls,
-                         WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, 1));
   RAMET_RETURN_IF_ERROR(make_vcpu_threads(jail.get()));
   RAMET_ASSIGN_OR_RETURN(auto kvm, Kvm::adopt(UniqueFd(kKvmFd), "the KVM device"));
   std::vector<std::byte> room(kMaxMessage);
@@ -77,7 +76,6 @@ Status serve(const char* namespaces, const HelperHooks& hooks) {
                          Server::create({.kvm = std::move(kvm),
                                          .jail = jail.get(),
                                          .workers = workers.get(),
-                                         .calls = calls.get(),
                                          .watch = &watch,
                                          .intercept = hooks.intercept},
                                         UniqueFd(kControlFd), UniqueFd(kEventsFd), room));
@@ -166,19 +164,20 @@ Status serve_many(const char* namespaces, jail::JailOptions options, const Helpe
   RAMET_RETURN_IF_ERROR(watch.start());
   RAMET_ASSIGN_OR_RETURN(const auto workers,
                          WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, kWorkers));
-  RAMET_ASSIGN_OR_RETURN(const auto calls,
-                         WorkerPool::start(jail.get(), jail::ThreadKind::kWorker, 1));
   RAMET_ASSIGN_OR_RETURN(const auto reaper,
                          WorkerPool::start(jail.get(), jail::ThreadKind::kReaper, 1));
+  // As of machines in the embedder's process, whose snapshots its own threads take.
+  RAMET_ASSIGN_OR_RETURN(const auto snapshots,
+                         WorkerPool::start_unconfined(jail.get(), "ramet-snapshot"));
   RAMET_ASSIGN_OR_RETURN(auto kvm, Kvm::adopt(UniqueFd(kKvmFd), "the KVM device"));
   RAMET_ASSIGN_OR_RETURN(const auto worker, Worker::create({.kvm = std::move(kvm),
                                                             .jail = jail.get(),
                                                             .workers = workers.get(),
-                                                            .calls = calls.get(),
                                                             .watch = &watch,
+                                                            .snapshots = snapshots.get(),
                                                             .intercept = hooks.intercept},
                                                            reaper.get()));
-  refusals.begin({workers.get(), calls.get(), reaper.get()}, &watch, worker.get());
+  refusals.begin({workers.get(), reaper.get()}, &watch, worker.get());
   RAMET_RETURN_IF_ERROR(worker->greet(hello));
   worker->run();
   // The embedder has gone, and with it whoever would want an orderly end.
@@ -188,6 +187,8 @@ Status serve_many(const char* namespaces, jail::JailOptions options, const Helpe
 }  // namespace
 
 int helper_main(const char* namespaces, std::string_view role, const HelperHooks& hooks) {
+  // An event is written to its socket by whoever has it, when the embedder may have gone already.
+  ::signal(SIGPIPE, SIG_IGN);
   auto of_worker = worker_jail(role);
   const Status status =
       of_worker ? serve_many(namespaces, *std::move(of_worker), hooks) : serve(namespaces, hooks);

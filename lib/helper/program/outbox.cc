@@ -2,32 +2,39 @@
 
 #include <utility>
 
-#include "vmm/base/socket.h"
+#include "lib/instance/console.h"
+#include "vmm/base/syscall.h"
 
 namespace ramet::helper {
 
 void Outbox::console(std::string_view text) {
-  std::unique_lock lock(mutex_);
-  has_room_.wait(lock, [&] { return closed_ || console_.size() + text.size() <= kMaxConsole; });
-  if (closed_) {
+  const std::lock_guard lock(mutex_);
+  if (console_.size() + text.size() > kMaxConsole) {
+    dropped_ += text.size();
     return;
   }
+  if (dropped_ != 0) {
+    console_ += dropped_notice(std::exchange(dropped_, 0));
+  }
   console_ += text;
-  waker_.wake();
+  flush_locked();
 }
 
 void Outbox::log(LogLevel level, std::string_view text) {
   const std::lock_guard lock(mutex_);
   if (lines_.size() < kMaxLines) {
     lines_.push_back({level, std::string(text)});
-    waker_.wake();
+    flush_locked();
   }
 }
 
 void Outbox::ended(Ended ended) {
   const std::lock_guard lock(mutex_);
+  if (dropped_ != 0) {
+    console_ += dropped_notice(std::exchange(dropped_, 0));
+  }
   ended_ = std::move(ended);
-  waker_.wake();
+  flush_locked();
 }
 
 // The end last: what the guest printed before it is there when the embedder asks why.
@@ -47,7 +54,6 @@ std::optional<Event> Outbox::next_locked() const {
 void Outbox::drop_first_locked() {
   if (!console_.empty()) {
     console_.erase(0, kMaxStreamPart);
-    has_room_.notify_all();
   } else if (!lines_.empty()) {
     lines_.pop_front();
   } else {
@@ -55,17 +61,16 @@ void Outbox::drop_first_locked() {
   }
 }
 
-void Outbox::close() {
-  const std::lock_guard lock(mutex_);
-  closed_ = true;
-  has_room_.notify_all();
-}
-
 void Outbox::flush() {
   const std::lock_guard lock(mutex_);
+  flush_locked();
+}
+
+// By write(2), which every thread may call.
+void Outbox::flush_locked() {
   while (const auto event = next_locked()) {
-    if (!send_message(socket_, encode(*event), {}, Blocking::kDontWait).ok()) {
-      return;  // epoll tells when there is room
+    if (!sys::write(socket_, encode(*event)).ok()) {
+      return;  // epoll tells when there is room; when the embedder has gone nothing matters
     }
     drop_first_locked();
   }

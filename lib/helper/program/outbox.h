@@ -1,14 +1,12 @@
-// Outbox: what other threads of a helper process have to say to the embedder, until the first one
-// sends it.
+// Outbox: what happens in a helper process, told to the embedder by whoever it happens to.
 //
-// Thread rule: console(), log() and ended() from any thread but the first; flush() on the first;
-// close() when it is not called any more.
-// Invariant: bounded: console() waits while kMaxConsole bytes have not been sent, log() drops
-// beyond kMaxLines.
+// Thread rule: every method from any thread. None of them waits for the embedder.
+// Invariant: bounded: beyond kMaxConsole bytes of console and kMaxLines of log that the embedder
+// has not taken, further ones are dropped, and of the console it is told how much. In order, but
+// that the end comes last.
 #ifndef RAMET_LIB_HELPER_PROGRAM_OUTBOX_H_
 #define RAMET_LIB_HELPER_PROGRAM_OUTBOX_H_
 
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <mutex>
@@ -16,7 +14,6 @@
 #include <string>
 #include <string_view>
 
-#include "lib/helper/program/waker.h"
 #include "lib/helper/wire/messages.h"
 
 namespace ramet::helper {
@@ -26,29 +23,26 @@ class Outbox {
   static constexpr size_t kMaxConsole = 256 * 1024;
   static constexpr size_t kMaxLines = 64;
 
-  // `socket` and `waker` outlive it.
-  Outbox(int socket, Waker* waker) : socket_(socket), waker_(*waker) {}
+  // `socket` does not block, and outlives it; the process ignores SIGPIPE.
+  explicit Outbox(int socket) : socket_(socket) {}
 
   void console(std::string_view text);
   void log(LogLevel level, std::string_view text);
   void ended(Ended ended);
-  // Sends as much as the embedder takes now.
+  // The socket has room again.
   void flush();
-  // Nobody wants to hear more: console() no longer waits, and nothing is kept.
-  void close();
 
  private:
   std::optional<Event> next_locked() const;
   void drop_first_locked();
+  void flush_locked();
 
   const int socket_;
-  Waker& waker_;
   std::mutex mutex_;
-  std::condition_variable has_room_;
   std::string console_;
+  size_t dropped_ = 0;  // bytes of the console that are not in it
   std::deque<LogLine> lines_;
   std::optional<Ended> ended_;
-  bool closed_ = false;
 };
 
 }  // namespace ramet::helper

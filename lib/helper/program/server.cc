@@ -10,8 +10,11 @@
 #include <absl/strings/str_format.h>
 
 #include "lib/helper/wire/bounds.h"
+#include "lib/helper/wire/snapshot.h"
+#include "lib/instance/reasons.h"
 #include "vmm/base/syscall.h"
 #include "vmm/jail/enclosure.h"
+#include "vmm/memory/mapping.h"
 
 namespace ramet::helper {
 namespace {
@@ -21,6 +24,8 @@ constexpr uint64_t kWakerId = 1;
 constexpr uint64_t kEventsId = 2;
 constexpr uint64_t kFirstRelayId = 3;
 constexpr size_t kEventsAtOnce = 32;
+// A TakeSnapshot's, without that of a scratch disk.
+constexpr size_t kSnapshotFiles = 2;
 
 template <typename T>
 bool is(const Request& request) {
@@ -67,7 +72,6 @@ bool Server::step(int timeout_ms) {
     } else if (id == kWakerId) {
       waker_->take();
       run_dirty_relays();
-      outbox_.flush();
     } else if (id == kEventsId) {
       outbox_.flush();
     } else {
@@ -88,9 +92,35 @@ bool Server::serve_request() {
   }
   std::memcpy(&number, room_.data(), sizeof number);
   const auto request = decode_request(room_.subspan(sizeof number, got->bytes - sizeof number));
+  const auto* snapshot = request.ok() ? std::get_if<TakeSnapshot>(&*request) : nullptr;
+  if (snapshot != nullptr && parts_.snapshots != nullptr && instance_ != nullptr) {
+    serve_later(number, *snapshot, std::move(got->files));
+    return true;
+  }
   const Reply reply =
       request.ok() ? answer(*request, std::move(got->files)) : Reply(Done{request.status()});
   return send_reply(control_.get(), number, reply).ok();
+}
+
+Server::~Server() {
+  std::unique_lock lock(snapshot_mutex_);
+  snapshot_done_.wait(lock, [&] { return !in_snapshot_; });
+}
+
+// The embedder asks for nothing else of this machine until it has the answer.
+void Server::serve_later(Sequence number, const TakeSnapshot& how, std::vector<UniqueFd> files) {
+  {
+    const std::lock_guard lock(snapshot_mutex_);
+    in_snapshot_ = true;
+  }
+  auto owned = std::make_shared<std::vector<UniqueFd>>(std::move(files));
+  parts_.snapshots->post([this, number, how, owned] {
+    // Where the embedder has gone the first thread finds out.
+    send_reply(control_.get(), number, take_snapshot(how, std::move(*owned)));
+    const std::lock_guard lock(snapshot_mutex_);
+    in_snapshot_ = false;
+    snapshot_done_.notify_all();
+  });
 }
 
 Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
@@ -113,7 +143,19 @@ Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
     return Done{absl::InvalidArgumentError("a request to a worker process, and to no machine")};
   }
   if (const auto* connect_request = std::get_if<Connect>(&request)) {
-    return Done{connect(*connect_request, std::move(files))};
+    return Done{files.size() == 1 ? connect(connect_request->guest_port, std::move(files[0]))
+                                  : absl::InvalidArgumentError(
+                                        absl::StrFormat("a connection of %d files", files.size()))};
+  }
+  {
+    // Only an embedder that gave up waiting for a snapshot asks for these.
+    const std::lock_guard lock(snapshot_mutex_);
+    if (in_snapshot_ && (is<Resume>(request) || is<Pause>(request) || is<TakeSnapshot>(request))) {
+      return Done{absl::FailedPreconditionError("a snapshot is being taken")};
+    }
+  }
+  if (const auto* how = std::get_if<TakeSnapshot>(&request)) {
+    return take_snapshot(*how, std::move(files));
   }
   if (is<Resume>(request)) {
     return Done{instance_->resume()};
@@ -164,52 +206,106 @@ Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   }
   RAMET_ASSIGN_OR_RETURN(const auto source, source_of(fork, &files));
   const Plan& plan = source->plan;
-  if (files.size() != (plan.disks.scratch == nullptr ? 0 : 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("a fork with %d files for its scratch disk", files.size()));
+  const size_t overlays = plan.disks.scratch == nullptr ? 0 : 1;
+  if (files.size() != overlays + (fork.first_port == 0 ? 0 : 1)) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "a fork with %d files for its scratch disk and first conversation", files.size()));
   }
-  if (!files.empty()) {
-    overlay_ = std::move(files[0]);
+  if (overlays != 0) {
+    overlays_.push_back(std::move(files[0]));
+    layers_told_ = plan.disks.scratch->depth();
   }
   RAMET_ASSIGN_OR_RETURN(
       auto memory, GuestMemory::create(plan.memory, plan.state.machine.regions, MapMode::kPrivate));
   if (!parts_.source) {
     RAMET_RETURN_IF_ERROR(bound_process(fork, *memory, plan));
   }
-  const InstanceHost host = {
-      .machine = {.kvm = parts_.kvm, .jail = parts_.jail},
-      .workers = parts_.workers,
-      .calls = parts_.calls,
-      .log = &log_,
-      .watch = parts_.watch,
-      .make_overlay_file = [this](uint64_t) -> StatusOr<UniqueFd> { return std::move(overlay_); },
-      .host_port_offset = fork.host_port_offset};
+  const InstanceHost host = {.machine = {.kvm = parts_.kvm, .jail = parts_.jail},
+                             .workers = parts_.workers,
+                             .log = &log_,
+                             .watch = parts_.watch,
+                             .make_overlay_file = [this](uint64_t) { return next_overlay(); },
+                             .host_port_offset = fork.host_port_offset};
   InstanceOptions options = {.disks = plan.disks, .limits = fork.limits};
   if (fork.wants_console) {
     options.console = [this](std::string_view text) { outbox_.console(text); };
   }
   RAMET_ASSIGN_OR_RETURN(auto machine,
                          Machine::restore(host.machine, std::move(memory), plan.state.machine));
+  // What cannot be had ahead the guest's faults get.
+  if (fork.prefetch) {
+    machine->prefetch(plan.working_set).IgnoreError();
+  }
   RAMET_ASSIGN_OR_RETURN(
       auto instance, Instance::restore(host, std::move(machine), plan.state, std::move(options)));
   RAMET_RETURN_IF_ERROR(instance->change_generation(fork.generation));
   instance_ = std::move(instance);
   instance_->on_end(
       [this](const Status& why) { outbox_.ended({.why = why, .metrics = instance_->metrics()}); });
-  return Status();
+  return fork.first_port == 0 ? Status() : begin(fork.first_port, std::move(files.back()));
 }
 
-Status Server::connect(const Connect& connect, std::vector<UniqueFd> files) {
-  if (files.size() != 1) {
-    return absl::InvalidArgumentError(absl::StrFormat("a connection of %d files", files.size()));
-  }
-  RAMET_ASSIGN_OR_RETURN(auto stream, instance_->vsock().start_connect(connect.guest_port));
+Status Server::begin(uint32_t first_port, UniqueFd conversation) {
+  RAMET_RETURN_IF_ERROR(connect(first_port, std::move(conversation)));
+  return instance_->resume();
+}
+
+Status Server::connect(uint32_t guest_port, UniqueFd conversation) {
+  VsockHost vsock = instance_->vsock();
+  auto begun = vsock.start_connect(guest_port);
+  RAMET_RETURN_IF_ERROR(as_connection_limit(begun.status(), vsock.max_connections()));
   const uint64_t id = next_id_++;
-  const int socket = files[0].get();
-  auto relay = std::make_unique<Relay>(std::move(stream), std::move(files[0]), waker_.get());
+  const int socket = conversation.get();
+  auto relay = std::make_unique<Relay>(*std::move(begun), std::move(conversation), waker_.get());
   RAMET_RETURN_IF_ERROR(sys::epoll_add(epoll_.get(), socket, EPOLLIN | EPOLLOUT | EPOLLET, id));
   relays_[id] = std::move(relay);
   return Status();
+}
+
+StatusOr<UniqueFd> Server::next_overlay() {
+  const std::lock_guard lock(overlay_mutex_);
+  if (overlays_.empty()) {
+    return absl::ResourceExhaustedError("no file for what the guest writes to its scratch disk");
+  }
+  UniqueFd file = std::move(overlays_.front());
+  overlays_.pop_front();
+  return file;
+}
+
+Reply Server::take_snapshot(const TakeSnapshot& how, std::vector<UniqueFd> files) {
+  const auto taken = try_snapshot(how, std::move(files));
+  return taken.ok() ? Reply(*taken) : Reply(Done{taken.status()});
+}
+
+StatusOr<SnapshotTaken> Server::try_snapshot(const TakeSnapshot& how, std::vector<UniqueFd> files) {
+  if (files.size() != kSnapshotFiles && files.size() != kSnapshotFiles + 1) {
+    return absl::InvalidArgumentError(absl::StrFormat("a snapshot into %d files", files.size()));
+  }
+  if (files.size() > kSnapshotFiles) {
+    // Before the machine goes on.
+    const std::lock_guard lock(overlay_mutex_);
+    overlays_.push_back(std::move(files[kSnapshotFiles]));
+  }
+  RAMET_ASSIGN_OR_RETURN(const uint64_t room,
+                         sys::file_size(files[0].get(), "the room for a snapshot"));
+  RAMET_ASSIGN_OR_RETURN(const Mapping into,
+                         Mapping::map_file(files[0].get(), 0, room, MapMode::kShared));
+  RAMET_ASSIGN_OR_RETURN(auto snapshot, instance_->snapshot([&](uint64_t /*expected*/) {
+    return PageCapture::create_in(std::move(files[1]), how.expected_bytes);
+  }));
+  SnapshotResult result = {.state = std::move(snapshot.state), .pages = snapshot.pages.pages()};
+  const size_t layers = snapshot.scratch == nullptr ? 0 : snapshot.scratch->depth();
+  for (size_t layer = layers_told_; layer < layers; ++layer) {
+    result.layers.push_back(snapshot.scratch->layer_runs(layer));
+  }
+  const auto bytes = encode(result);
+  if (bytes.size() > into.size()) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("a snapshot's state is %d bytes; at most %d", bytes.size(), into.size()));
+  }
+  std::ranges::copy(bytes, into.data());
+  layers_told_ = layers;
+  return SnapshotTaken{.result_bytes = bytes.size(), .pause_ns = snapshot.pause_ns};
 }
 
 void Server::run_relay(uint64_t id) {

@@ -7,10 +7,13 @@
 #ifndef RAMET_LIB_HELPER_PROGRAM_SERVER_H_
 #define RAMET_LIB_HELPER_PROGRAM_SERVER_H_
 
+#include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -31,8 +34,9 @@ struct ServerParts {
   std::shared_ptr<const Kvm> kvm;
   jail::Jail* jail = nullptr;
   WorkerPool* workers = nullptr;
-  WorkerPool* calls = nullptr;
   LimitWatch* watch = nullptr;
+  // Takes snapshots, so that other machines need not wait for one; null: this thread does.
+  WorkerPool* snapshots = nullptr;
   // Of a worker process: the template with this id; null where there is none. Its machines are
   // bounded by their limits alone, for the process is not theirs.
   std::function<std::shared_ptr<const ForkSource>(uint64_t id)> source = {};
@@ -45,7 +49,8 @@ class Server {
   // `room` takes one message, and is the server's only while it serves.
   static StatusOr<std::unique_ptr<Server>> create(const ServerParts& parts, UniqueFd control,
                                                   UniqueFd events, std::span<std::byte> room);
-  ~Server() { outbox_.close(); }
+  // Waits for a snapshot that is being taken.
+  ~Server();
 
   // Sends the first reply. After it the thread may be put behind its filter.
   Status greet(const Hello& hello);
@@ -63,20 +68,27 @@ class Server {
         events_(std::move(events)),
         room_(room),
         waker_(std::move(waker)),
-        outbox_(events_.get(), waker_.get()),
+        outbox_(events_.get()),
         log_([this](LogLevel level, std::string_view line) { outbox_.log(level, line); }) {}
   Status prepare();
 
   // False when the embedder has gone.
   bool serve_request();
+  void serve_later(Sequence number, const TakeSnapshot& how, std::vector<UniqueFd> files);
   Reply answer(const Request& request, std::vector<UniqueFd> files);
   Status fork(const Fork& fork, std::vector<UniqueFd> files);
+  // What a Fork with a first port does once there is a machine.
+  Status begin(uint32_t first_port, UniqueFd conversation);
   // Takes what belongs to the plan out of `files`.
   StatusOr<std::shared_ptr<const ForkSource>> source_of(const Fork& fork,
                                                         std::vector<UniqueFd>* files);
   // What a process with one machine may use.
   Status bound_process(const Fork& fork, const GuestMemory& memory, const Plan& plan);
-  Status connect(const Connect& connect, std::vector<UniqueFd> files);
+  Status connect(uint32_t guest_port, UniqueFd conversation);
+  Reply take_snapshot(const TakeSnapshot& how, std::vector<UniqueFd> files);
+  StatusOr<SnapshotTaken> try_snapshot(const TakeSnapshot& how, std::vector<UniqueFd> files);
+  // On a thread of the disk's.
+  StatusOr<UniqueFd> next_overlay();
   void run_relay(uint64_t id);
   void run_dirty_relays();
 
@@ -89,7 +101,12 @@ class Server {
   LogSink log_;
   UniqueFd epoll_;
   std::vector<UniqueFd> plan_files_;
-  UniqueFd overlay_;
+  std::mutex overlay_mutex_;
+  std::deque<UniqueFd> overlays_;  // not yet used
+  size_t layers_told_ = 0;         // of the scratch disk, those of its template included
+  std::mutex snapshot_mutex_;
+  std::condition_variable snapshot_done_;
+  bool in_snapshot_ = false;  // on the thread of parts_.snapshots
   std::unique_ptr<Instance> instance_;
   uint64_t next_id_;
   std::map<uint64_t, std::unique_ptr<Relay>> relays_;  // last: their streams are the instance's

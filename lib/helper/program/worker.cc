@@ -17,9 +17,8 @@ namespace ramet::helper {
 namespace {
 
 constexpr uint64_t kControlId = 0;
-constexpr uint64_t kWakerId = 1;
-constexpr uint64_t kEventsId = 2;
-constexpr uint64_t kFirstServerId = 3;
+constexpr uint64_t kEventsId = 1;
+constexpr uint64_t kFirstServerId = 2;
 constexpr size_t kEventsAtOnce = 32;
 // A machine's control socket and its events socket.
 constexpr size_t kMachineFiles = 2;
@@ -29,8 +28,7 @@ constexpr size_t kLearnFiles = 2;
 }  // namespace
 
 StatusOr<std::unique_ptr<Worker>> Worker::create(const ServerParts& parts, WorkerPool* reaper) {
-  RAMET_ASSIGN_OR_RETURN(auto waker, Waker::create());
-  std::unique_ptr<Worker> worker(new Worker(parts, reaper, std::move(waker)));
+  std::unique_ptr<Worker> worker(new Worker(parts, reaper));
   RAMET_RETURN_IF_ERROR(worker->prepare());
   return worker;
 }
@@ -39,7 +37,6 @@ Status Worker::prepare() {
   next_id_ = kFirstServerId;
   RAMET_ASSIGN_OR_RETURN(epoll_, sys::epoll());
   RAMET_RETURN_IF_ERROR(sys::epoll_add(epoll_.get(), kControlFd, EPOLLIN, kControlId));
-  RAMET_RETURN_IF_ERROR(sys::epoll_add(epoll_.get(), waker_->fd(), EPOLLIN, kWakerId));
   return sys::epoll_add(epoll_.get(), kEventsFd, EPOLLOUT | EPOLLET, kEventsId);
 }
 
@@ -60,9 +57,6 @@ void Worker::run() {
         if (!serve_request()) {
           return;
         }
-      } else if (id == kWakerId) {
-        waker_->take();
-        outbox_.flush();
       } else if (id == kEventsId) {
         outbox_.flush();
       } else {

@@ -17,7 +17,6 @@
 #include "lib/helper/program/fork_source.h"
 #include "lib/helper/program/outbox.h"
 #include "lib/helper/program/server.h"
-#include "lib/helper/program/waker.h"
 #include "lib/helper/wire/messages.h"
 #include "vmm/base/status.h"
 #include "vmm/base/unique_fd.h"
@@ -38,11 +37,8 @@ class Worker {
   void log(LogLevel level, std::string_view line) { outbox_.log(level, line); }
 
  private:
-  Worker(const ServerParts& parts, WorkerPool* reaper, std::unique_ptr<Waker> waker)
-      : parts_(parts),
-        reaper_(*reaper),
-        waker_(std::move(waker)),
-        outbox_(kEventsFd, waker_.get()) {}
+  Worker(const ServerParts& parts, WorkerPool* reaper)
+      : parts_(parts), reaper_(*reaper), outbox_(kEventsFd) {}
   Status prepare();
 
   // False when the embedder has gone.
@@ -54,7 +50,6 @@ class Worker {
 
   const ServerParts parts_;
   WorkerPool& reaper_;
-  const std::unique_ptr<Waker> waker_;
   Outbox outbox_;
   UniqueFd epoll_;
   std::vector<std::byte> room_ = std::vector<std::byte>(kMaxMessage);

@@ -125,6 +125,7 @@ struct Body {
   void operator()(const AskMetrics&) const {}
   void operator()(const AskMemory&) const {}
   void operator()(const NewMachine&) const {}
+  void operator()(const TakeSnapshot& take) const { out->number(take.expected_bytes); }
   void operator()(const Learn& learn) const { out->number(learn.template_id); }
   void operator()(const Forget& forget) const { out->number(forget.template_id); }
   void operator()(const Fork& fork) const {
@@ -132,6 +133,8 @@ struct Body {
     out->raw(fork.generation);
     out->number(fork.host_port_offset);
     out->number(static_cast<uint8_t>(fork.wants_console));
+    out->number(fork.first_port);
+    out->number(static_cast<uint8_t>(fork.prefetch));
     encode_limits(fork.limits, out);
   }
   void operator()(const Connect& connect) const { out->number(connect.guest_port); }
@@ -147,6 +150,10 @@ struct Body {
     for (const uint64_t* number : memory_numbers(use)) {
       out->number(*number);
     }
+  }
+  void operator()(const SnapshotTaken& taken) const {
+    out->number(taken.result_bytes);
+    out->number(taken.pause_ns);
   }
   void operator()(const ConsoleBytes& console) const { out->text(console.text); }
   void operator()(const LogLine& line) const {
@@ -174,6 +181,8 @@ Fork decode_fork(Decoder* in) {
   std::ranges::copy(generation, fork.generation.begin());
   fork.host_port_offset = in->number<uint32_t>();
   fork.wants_console = in->boolean("console");
+  fork.first_port = in->number<uint32_t>();
+  fork.prefetch = in->boolean("prefetch");
   fork.limits = decode_limits(in);
   return fork;
 }
@@ -240,6 +249,9 @@ StatusOr<Request> decode_request(std::span<const std::byte> bytes) {
     case number_of<Request, Forget>():
       request = Forget{in.number<uint64_t>()};
       break;
+    case number_of<Request, TakeSnapshot>():
+      request = TakeSnapshot{in.number<uint64_t>()};
+      break;
     default:
       return unknown("a request", kind);
   }
@@ -270,6 +282,13 @@ StatusOr<Reply> decode_reply(std::span<const std::byte> bytes) {
         return absl::DataLossError("reply of a helper process: more is swapped out than there is");
       }
       reply = use;
+      break;
+    }
+    case number_of<Reply, SnapshotTaken>(): {
+      SnapshotTaken taken;
+      taken.result_bytes = in.number<uint64_t>();
+      taken.pause_ns = in.number<uint64_t>();
+      reply = taken;
       break;
     }
     default:

@@ -42,13 +42,17 @@ inline constexpr size_t kMaxLogLine = 512;
 // Descriptors for the Fork or the Learn that follows: those of its plan.
 struct Files {};
 // Makes the machine: with it come the template's memory and the plan, where it is of no template
-// that the process knows, and where there is a scratch disk the file for what the guest writes to
-// it.
+// that the process knows, where there is a scratch disk the file for what the guest writes to it,
+// and with a first port the message socket of that conversation.
 struct Fork {
   uint64_t template_id = 0;  // of a Learn; 0: of what comes with it
   GenerationId generation = {};
   uint32_t host_port_offset = 0;
   bool wants_console = false;
+  // Not 0: the conversation with this port of the guest begins, and then the machine runs: what
+  // Connect and Resume would do, for one message.
+  uint32_t first_port = 0;
+  bool prefetch = false;  // makes the template's working set ready before the guest runs
   InstanceLimits limits = {};
 };
 // Begins a conversation with a port of the guest; with it comes a message socket that carries it.
@@ -59,6 +63,12 @@ struct Resume {};
 struct Pause {};
 struct AskMetrics {};
 struct AskMemory {};
+// Takes a snapshot of the machine, which goes on; with it come a file of kSnapshotRoom bytes for
+// its SnapshotResult, one as large as guest memory for its pages, and, where the scratch disk may
+// need one, the file for what the guest writes to that afterwards.
+struct TakeSnapshot {
+  uint64_t expected_bytes = 0;  // of pages: room that is made ready before the machine is paused
+};
 // To a worker process only, on its first control socket:
 // A machine that may be made; with it come the control socket and the events socket that are its
 // own. No reply: where it fails they are closed.
@@ -72,7 +82,7 @@ struct Forget {
   uint64_t template_id = 0;
 };
 using Request = std::variant<Files, Fork, Connect, Resume, Pause, AskMetrics, AskMemory, NewMachine,
-                             Learn, Forget>;
+                             Learn, Forget, TakeSnapshot>;
 bool wants_reply(const Request& request);
 
 std::vector<std::byte> encode(const Request& request);
@@ -87,7 +97,12 @@ struct Hello {
 struct Done {
   Status status = {};
 };
-using Reply = std::variant<Hello, Done, InstanceMetrics, MemoryUse>;
+// To a TakeSnapshot that was carried out.
+struct SnapshotTaken {
+  uint64_t result_bytes = 0;  // in the first file
+  uint64_t pause_ns = 0;
+};
+using Reply = std::variant<Hello, Done, InstanceMetrics, MemoryUse, SnapshotTaken>;
 
 std::vector<std::byte> encode(const Reply& reply);
 // The helper's side of it.

@@ -2,6 +2,8 @@
 
 #include <absl/strings/str_format.h>
 
+#include "lib/helper/wire/pages.h"
+#include "vmm/memory/mapping.h"
 #include "vmm/state/codec.h"
 #include "vmm/state/sections.h"
 
@@ -102,6 +104,16 @@ Status decode_memory(Decoder* in, Files* files, Plan* plan) {
   return Status();
 }
 
+Status decode_working_set(Decoder* in, Plan* plan) {
+  uint64_t bytes = 0;
+  for (const MemoryRegion& region : plan->state.machine.regions) {
+    bytes += region.size;
+  }
+  RAMET_ASSIGN_OR_RETURN(plan->working_set.written, decode_pages(in, bytes / kPageSize));
+  RAMET_ASSIGN_OR_RETURN(plan->working_set.read, decode_pages(in, bytes / kPageSize));
+  return Status();
+}
+
 }  // namespace
 
 std::vector<int> files_of(const Disks& disks, const MemoryView& memory) {
@@ -124,7 +136,7 @@ std::vector<int> files_of(const Disks& disks, const MemoryView& memory) {
 }
 
 std::vector<std::byte> encode_plan(const InstanceState& state, const Disks& disks,
-                                   const MemoryView& memory) {
+                                   const MemoryView& memory, const WorkingSet& working_set) {
   Encoder out;
   out.blob(encode_sections(to_sections(state)));
   out.number(static_cast<uint8_t>(disks.root != nullptr));
@@ -137,6 +149,8 @@ std::vector<std::byte> encode_plan(const InstanceState& state, const Disks& disk
     out.number(part.offset);
     out.number(part.size);
   }
+  encode_pages(working_set.written, &out);
+  encode_pages(working_set.read, &out);
   return out.take();
 }
 
@@ -157,6 +171,7 @@ StatusOr<Plan> decode_plan(std::span<const std::byte> bytes, std::vector<UniqueF
     RAMET_ASSIGN_OR_RETURN(plan.disks.scratch, decode_scratch(&in, &files));
   }
   RAMET_RETURN_IF_ERROR(decode_memory(&in, &files, &plan));
+  RAMET_RETURN_IF_ERROR(decode_working_set(&in, &plan));
   RAMET_RETURN_IF_ERROR(in.finish());
   RAMET_RETURN_IF_ERROR(files.finish());
   return plan;

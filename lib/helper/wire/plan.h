@@ -1,5 +1,5 @@
-// Plan: what a helper process makes a machine from, as bytes and descriptors: the saved state and
-// the disks of a template.
+// Plan: what a helper process makes a machine from, as bytes and descriptors: the saved state, the
+// disks and the working set of a template.
 //
 // Thread rule: pure functions.
 // Invariant: decode_plan() of what encode_plan() gave is the same machine; it takes hostile bytes.
@@ -14,6 +14,7 @@
 #include "lib/instance/instance_state.h"
 #include "vmm/base/status.h"
 #include "vmm/base/unique_fd.h"
+#include "vmm/memory/working_set.h"
 
 namespace ramet::helper {
 
@@ -25,13 +26,14 @@ inline constexpr size_t kMaxPlanBytes = size_t{128} << 20;
 std::vector<int> files_of(const Disks& disks, const MemoryView& memory);
 
 std::vector<std::byte> encode_plan(const InstanceState& state, const Disks& disks,
-                                   const MemoryView& memory);
+                                   const MemoryView& memory, const WorkingSet& working_set);
 
 struct Plan {
   InstanceState state;
   Disks disks;
   // Without its first file; descriptors of `files`.
   MemoryView memory;
+  WorkingSet working_set;
   std::vector<UniqueFd> files;
 };
 // DataLoss where the bytes, or their number of files, are not what encode_plan() makes.

@@ -38,8 +38,12 @@ void check_no_part_is_taken(const std::vector<std::byte>& whole, Decode decode) 
 
 }  // namespace
 
-TEST_CASE("a fork's request keeps its generation, port offset, wish for a console and limits") {
-  Fork fork = {.template_id = 7, .host_port_offset = 8192, .wants_console = true};
+TEST_CASE("a fork's request keeps its generation, ports, wish for a console and limits") {
+  Fork fork = {.template_id = 7,
+               .host_port_offset = 8192,
+               .wants_console = true,
+               .first_port = 1024,
+               .prefetch = true};
   fork.limits = {.wall_ns = 1,
                  .cpu_ns = 2,
                  .private_bytes = 3,
@@ -57,6 +61,8 @@ TEST_CASE("a fork's request keeps its generation, port offset, wish for a consol
   CHECK(same->generation == fork.generation);
   CHECK(same->host_port_offset == 8192);
   CHECK(same->wants_console);
+  CHECK(same->first_port == 1024);
+  CHECK(same->prefetch);
   CHECK(same->limits == fork.limits);
   check_no_part_is_taken(bytes, decode_request);
 }
@@ -71,6 +77,8 @@ TEST_CASE("requests without arguments are told apart") {
   CHECK(std::get<Connect>(*decode_request(encode(Request(Connect{1024})))).guest_port == 1024);
   CHECK(std::get<Learn>(*decode_request(encode(Request(Learn{7})))).template_id == 7);
   CHECK(std::get<Forget>(*decode_request(encode(Request(Forget{7})))).template_id == 7);
+  CHECK(std::get<TakeSnapshot>(*decode_request(encode(Request(TakeSnapshot{7})))).expected_bytes ==
+        7);
 }
 
 TEST_CASE("all requests are answered but those that nobody waits for") {
@@ -130,6 +138,15 @@ TEST_CASE("what a machine holds of memory comes back, unless more of it is out t
   check_no_part_is_taken(bytes, decode_reply);
   use.swapped_bytes = 4;
   CHECK(absl::IsDataLoss(decode_reply(encode(Reply(use))).status()));
+}
+
+TEST_CASE("a snapshot that was taken says how much it is, and how long it took") {
+  const auto bytes = encode(Reply(SnapshotTaken{.result_bytes = 7, .pause_ns = 9}));
+  const auto read = decode_reply(bytes);
+  REQUIRE(read.ok());
+  CHECK(std::get<SnapshotTaken>(*read).result_bytes == 7);
+  CHECK(std::get<SnapshotTaken>(*read).pause_ns == 9);
+  check_no_part_is_taken(bytes, decode_reply);
 }
 
 TEST_CASE("an end that gives no error is taken for one") {

@@ -150,3 +150,15 @@ TEST_CASE("what a listener holds is destroyed on the thread for the embedder's c
   CHECK(destroyed_on == calls_thread);
   CHECK(calls_thread != std::this_thread::get_id());
 }
+
+TEST_CASE("without a thread for it the listener is called at once, by who prints") {
+  std::vector<std::string> lines;
+  {
+    Console console(nullptr, [&](std::string_view line) { lines.emplace_back(line); });
+    print(&console, "one\ntw");
+    CHECK(lines == std::vector<std::string>{"one\n"});
+    print(&console, "o\nthree");
+    CHECK(lines == std::vector<std::string>{"one\n", "two\n"});
+  }
+  CHECK(lines == std::vector<std::string>{"one\n", "two\n", "three"});
+}

@@ -47,3 +47,11 @@ TEST_CASE("a payload that is none of ours is no limit and no time") {
     CHECK_FALSE(retry_after_ms_of(status));
   }
 }
+
+TEST_CASE("one conversation too many is a limit that was reached, and other errors stay") {
+  const Status refused = as_connection_limit(absl::ResourceExhaustedError("a table is full"), 7);
+  CHECK(reason_of(refused) == reason::kLimitReached);
+  CHECK(limit_of(refused) == LimitHit{LimitKind::kConnections, 7, 8});
+  CHECK(as_connection_limit(absl::UnavailableError("gone"), 7) == absl::UnavailableError("gone"));
+  CHECK(as_connection_limit(Status(), 7).ok());
+}

@@ -1,11 +1,14 @@
 // Layers of memory images: a machine's own pages over what it was forked from, in few parts, at any
 // depth.
+#include <fcntl.h>
+
 #include <algorithm>
 #include <random>
 
 #include <catch2/catch.hpp>
 
 #include "vmm/base/fault_plan.h"
+#include "vmm/base/syscall.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/memory/layer_plan.h"
 #include "vmm/memory/memory_image.h"
@@ -313,4 +316,48 @@ TEST_CASE("a copy of pages that is cut short goes on to its end") {
     REQUIRE(image.ok());
     CHECK(bytes_of(**image) == bytes_of(*parent));
   }
+}
+
+TEST_CASE("pages are captured into another's file, and are what it holds when it is read there") {
+  const Image base = make_base(no_holes);
+  const auto parent = fork_of(base);
+  REQUIRE(parent->write_object(address_of(7), uint64_t{1111}).ok());
+  REQUIRE(parent->write_object(address_of(9), uint64_t{2222}).ok());
+  const uint64_t ahead = GENERATE(0u, 4096u, 1u << 30);
+  auto file = create_memfd("ramet-test", 2 * kPageSize);
+  REQUIRE(file.ok());
+  const sys::Result theirs = sys::fcntl(file->get(), F_DUPFD_CLOEXEC, 0);
+  REQUIRE(theirs.ok());
+  auto capture = PageCapture::create_in(UniqueFd(static_cast<int>(theirs.value)), ahead);
+  INFO(capture.status().ToString());
+  REQUIRE(capture.ok());
+  REQUIRE(capture->take(pagemap(), *parent).ok());
+  const auto image = base->with_pages(PageCapture::of(*std::move(file), capture->pages()));
+  REQUIRE(image.ok());
+  CHECK(bytes_of(**image) == bytes_of(*parent));
+}
+
+TEST_CASE("more pages than there is room for are an error, and the file is not grown") {
+  const Image base = make_base(no_holes);
+  const auto parent = fork_of(base);
+  for (const uint64_t page : {7, 8, 9}) {
+    REQUIRE(parent->write_object(address_of(page), uint64_t{1111}).ok());
+  }
+  const uint64_t room = GENERATE(0u, 4096u, 2u * 4096u + 4095u);
+  auto file = create_memfd("ramet-test", room);
+  REQUIRE(file.ok());
+  const int fd = file->get();
+  auto capture = PageCapture::create_in(*std::move(file), 0);
+  REQUIRE(capture.ok());
+  CHECK(absl::IsResourceExhausted(capture->take(pagemap(), *parent)));
+  const auto size = sys::file_size(fd, "a test");
+  REQUIRE(size.ok());
+  CHECK(*size == room);
+}
+
+TEST_CASE("a file that holds fewer pages than are said to be in it is an error") {
+  const Image base = make_base(no_holes);
+  auto file = create_memfd("ramet-test", kPageSize);
+  REQUIRE(file.ok());
+  CHECK_FALSE(base->with_pages(PageCapture::of(*std::move(file), {{7, 2}})).ok());
 }

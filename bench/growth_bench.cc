@@ -53,15 +53,22 @@ struct Curves {
   Row last_first;
   Row floor_last_first;
   Row curve;
+  Row processor;
 
   explicit Curves(const std::string& where)
       : one_by_one{.metric = where + ": all, one by one", .unit = "ms"},
         together{.metric = where + ": all", .unit = "ms", .bar = kAllBar},
         last_first{.metric = where + ": last over first", .bar = kLastBar},
         floor_last_first{.metric = where + ": floor's last/first"},
-        curve{.metric = where + ": each"} {}
+        curve{.metric = where + ": each"},
+        processor{.metric = where + ": processor time of each"} {}
   std::vector<Row> rows() const {
-    return {together, one_by_one, last_first, floor_last_first, curve};
+    return {together, one_by_one, last_first, floor_last_first, curve, processor};
+  }
+  // Of populations that were made all at once.
+  void add_processor(const std::vector<Figures>& ours, const std::vector<Figures>& theirs) {
+    processor.a.push_back(processor_of_each(ours));
+    processor.b.push_back(processor_of_each(theirs));
   }
   // Each fork and each bare VM of a round, in the order of their making.
   void add(const Figures& ours, const Figures& theirs) {
@@ -72,16 +79,25 @@ struct Curves {
   }
 
  private:
+  static double processor_of_each(const std::vector<Figures>& children) {
+    double used = 0;
+    size_t machines = 0;
+    for (const Figures& child : children) {
+      used += child.at(child.size() - kTotals);
+      machines += child.size() - kTotals;
+    }
+    return used / static_cast<double>(machines);
+  }
   static void add_ends(const Figures& each, Row* row) {
     row->a.insert(row->a.end(), each.end() - kWindow, each.end());
     row->b.insert(row->b.end(), each.begin(), each.begin() + kWindow);
   }
 };
 
-// The children's figures without the total of each: their first machines, then their second ...
+// The children's figures without the totals of each: their first machines, then their second ...
 Figures by_turns(const std::vector<Figures>& children) {
   Figures all;
-  for (size_t i = 0; i + 1 < children.front().size(); ++i) {
+  for (size_t i = 0; i + kTotals < children.front().size(); ++i) {
     for (const Figures& child : children) {
       all.push_back(child[i]);
     }
@@ -121,6 +137,7 @@ Status add_sharded_round(const Options& options, Curves* curves) {
   RAMET_ASSIGN_OR_RETURN(const auto forks_at_once, grow());
   curves->together.a.push_back(all_ms(forks_at_once, Turns::kAtOnce));
   curves->together.b.push_back(all_ms(floor_at_once, Turns::kAtOnce));
+  curves->add_processor(forks_at_once, floor_at_once);
   curves->add(by_turns(forks), by_turns(floor));
   return Status();
 }
@@ -141,6 +158,7 @@ Status add_round(const Options& options, int processes, Curves* curves) {
   RAMET_ASSIGN_OR_RETURN(const auto forks_at_once, grow(Turns::kAtOnce, true));
   curves->together.a.push_back(all_ms(forks_at_once, Turns::kAtOnce));
   curves->together.b.push_back(all_ms(floor_at_once, Turns::kAtOnce));
+  curves->add_processor(forks_at_once, floor_at_once);
   curves->add(by_turns(forks), by_turns(floor));
   return Status();
 }

@@ -1,6 +1,11 @@
 #include "bench/population.h"
 
+#include <unistd.h>
+
 #include <atomic>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -19,6 +24,27 @@ Status floor_status(const FloorResult& result) {
   return result.failed == nullptr
              ? Status()
              : errno_status(result.error, std::string("the floor's ") + result.failed);
+}
+
+uint64_t used_ns(clockid_t clock) {
+  timespec used = {};
+  ::clock_gettime(clock, &used);
+  return static_cast<uint64_t>(used.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(used.tv_nsec);
+}
+
+// Of this process and its children, all threads of theirs.
+uint64_t processor_ns() {
+  uint64_t total = used_ns(CLOCK_PROCESS_CPUTIME_ID);
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream children(task.path() / "children");
+    for (pid_t pid = 0; children >> pid;) {
+      clockid_t clock = 0;
+      if (::clock_getcpuclockid(pid, &clock) == 0) {
+        total += used_ns(clock);
+      }
+    }
+  }
+  return total;
 }
 
 void in_threads(int count, const std::function<void()>& what) {
@@ -80,6 +106,7 @@ StatusOr<Figures> grow_floor(const Population& what, const std::function<void()>
   std::atomic<size_t> next{0};
   std::mutex mutex;
   Status failed;
+  const uint64_t processor = processor_ns();
   const uint64_t start = monotonic_ns();
   in_threads(what.callers, [&] {
     for (size_t mine = next++; mine < figures.size(); mine = next++) {
@@ -91,6 +118,7 @@ StatusOr<Figures> grow_floor(const Population& what, const std::function<void()>
   });
   const uint64_t end = monotonic_ns();
   RAMET_RETURN_IF_ERROR(failed);
+  figures.push_back(us(processor_ns() - processor));
   figures.push_back(us(end - start));
   return figures;
 }
@@ -108,14 +136,17 @@ StatusOr<Figures> grow_forks(const Population& what, const std::function<void()>
   RAMET_RETURN_IF_ERROR(fork_answering(engine.get(), *from).status());
   auto forks = std::make_unique<Forks>(engine.get(), *from, what.machines);
   begin();
+  const uint64_t processor = processor_ns();
   const uint64_t start = monotonic_ns();
   forks->make_all(what.callers);
   const uint64_t end = monotonic_ns();
+  const uint64_t used = processor_ns() - processor;
   RAMET_RETURN_IF_ERROR(forks->failed());
   if (done) {
     RAMET_RETURN_IF_ERROR(done(engine.get()));
   }
   Figures figures = std::move(forks->figures());
+  figures.push_back(us(used));
   figures.push_back(us(end - start));
   // Until the process ends.
   static_cast<void>(forks.release());

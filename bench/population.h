@@ -23,9 +23,11 @@ struct Population {
 };
 
 // Bare VMs, each run to its first exit, or forks, each having answered, without shells. How long
-// each took in microseconds, in the order of their beginning, and at last all of them together.
-// `begin` is called when everything else stands ready.
+// each took in microseconds, in the order of their beginning; then what the process and those that
+// it started have used of processors; and at last all of them together. `begin` is called when
+// everything else stands ready.
 StatusOr<Figures> grow_floor(const Population& what, const std::function<void()>& begin);
+constexpr size_t kTotals = 2;
 // `done` is called when all live.
 StatusOr<Figures> grow_forks(const Population& what, const std::function<void()>& begin,
                              const std::function<Status(Engine*)>& done = {});

@@ -90,9 +90,9 @@ struct EngineOptions {
   // worker with the fewest, at the price of some system calls for each fork and conversation. A
   // worker has no files, no network and no privilege, its threads are confined as this process's
   // are, and its machines share its memory; where it dies its sandboxes do (Reason::kHelperDied).
-  // There is no Sandbox::snapshot() of a sandbox in a worker, no machine made ahead, and no page;
-  // its reset forks it anew. With `require_confinement` its whole enclosure is required. A worker
-  // has at most 4096 descriptors, some 8 for each sandbox and one for each command that runs.
+  // No machine is made ahead there, and a reset forks anew. With `require_confinement` a worker's
+  // whole enclosure is required. A worker has at most 4096 descriptors, some 8 for each sandbox and
+  // one for each command that runs.
   // Started by create(), at most 64. 0: none.
   uint32_t worker_processes = 0;
   uint32_t machines_in_process = 128;

@@ -69,8 +69,7 @@ class RAMET_EXPORT Sandbox {
   // Errors leave the sandbox Running unless it ended meanwhile, or its agent did not answer: it is
   // Poisoned then. FailedPrecondition when another thread takes one, or with
   // Reason::kProcessesAlive for processes that the agent cannot hold; ResourceExhausted where the
-  // host has not got the memory; Unimplemented of a sandbox in another process
-  // (Isolation::kProcess, EngineOptions::worker_processes).
+  // host has not got the memory.
   absl::StatusOr<Template> snapshot(const SnapshotOptions& options = {});
 
   // Ends the machine, from any state and any thread; commands that run end with Cancelled. Does not

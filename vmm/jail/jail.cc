@@ -104,7 +104,9 @@ Jail::Cell::~Cell() {
 
 void Jail::Cell::install(const Filter* filter, std::atomic<bool>* allocator_is_warm) {
   if (filter != nullptr) {
-    if (!*allocator_is_warm && warm_up_allocator()) {
+    if (*allocator_is_warm) {
+      make_allocator_room();
+    } else if (warm_up_allocator()) {
       *allocator_is_warm = true;
     }
     auto listener = filter->install();

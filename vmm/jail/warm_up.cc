@@ -15,6 +15,9 @@ namespace {
 constexpr size_t kFirstBytes = 24 * 1024;
 constexpr size_t kLastBytes = 120 * 1024;
 
+// Not so much that free() looks whether to give it back.
+constexpr size_t kRoomBytes = 60 * 1024;
+
 // The main arena grows by brk(2), and lies where that ends; all others are mapped elsewhere.
 bool is_of_main_arena(const void* block) {
   constexpr uintptr_t kNear = uintptr_t{1} << 36;
@@ -32,6 +35,11 @@ bool warm_up_allocator() {
   std::free(first);
   std::free(last);
   return whole;
+}
+
+void make_allocator_room() {
+  void* volatile room = std::malloc(kRoomBytes);
+  std::free(room);
 }
 
 }  // namespace ramet::jail

@@ -14,6 +14,10 @@ namespace ramet::jail {
 // process, for KVM listens to each change of its address space (docs/adr/0013-growth.md).
 bool warm_up_allocator();
 
+// Has this thread's arena grow at once by what some threads need: glibc grows all but the main one
+// by a page at a time (sysmalloc), each of them a change of the address space as above.
+void make_allocator_room();
+
 }  // namespace ramet::jail
 
 #endif  // RAMET_VMM_JAIL_WARM_UP_H_

@@ -351,12 +351,29 @@ TEST_CASE("a chain of branches of a Debian guest works to depth 8") {
         "1234567812345678");
 }
 
-TEST_CASE("a snapshot of a sandbox in a process of its own says that there is none") {
+TEST_CASE(
+    "a busy sandbox in a process of its own is branched there, again and again, and goes on") {
   RAMET_NEED_GUEST();
-  RAMET_REQUIRE_OK(ramet::testing::shared_template());
-  auto box = sandbox::fork(*ramet::testing::shared_template(),
-                           {.isolation = sandbox::Isolation::kProcess});
-  RAMET_REQUIRE_OK(box);
-  CHECK(absl::IsUnimplemented(box->snapshot().status()));
-  CHECK(output(*box, "echo on") == "on");
+  RAMET_REQUIRE_OK(two_vcpus());
+  const sandbox::ForkOptions apart = {.isolation = sandbox::Isolation::kProcess};
+  auto parent = sandbox::fork(*two_vcpus(), apart);
+  RAMET_REQUIRE_OK(parent);
+  start_daemon(*parent);
+  REQUIRE(python(*parent, kMakeTree) == "");
+  const std::string tree = python(*parent, kSumTree);
+  const std::string memory = ask(*parent).checksum;
+  for (int i = 0; i < 2; ++i) {
+    auto running = std::async(std::launch::async, [&] { return ask(*parent); });
+    auto branch = parent->snapshot();
+    RAMET_REQUIRE_OK(branch);
+    CHECK(running.get().checksum == memory);
+    CHECK(parent->metrics().snapshot_pause);
+    auto child = sandbox::fork(*branch, apart);
+    RAMET_REQUIRE_OK(child);
+    CHECK(ask(*child).checksum == memory);
+    CHECK(python(*child, kSumTree) == tree);
+    CHECK(output(*child, "echo in the child > /root/own; cat /root/own") == "in the child");
+    CHECK(
+        output(*parent, "ls /root/own 2>&1 >/dev/null || echo none | tail -n 1").ends_with("none"));
+  }
 }

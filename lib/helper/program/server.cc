@@ -93,7 +93,8 @@ bool Server::serve_request() {
   std::memcpy(&number, room_.data(), sizeof number);
   const auto request = decode_request(room_.subspan(sizeof number, got->bytes - sizeof number));
   const auto* snapshot = request.ok() ? std::get_if<TakeSnapshot>(&*request) : nullptr;
-  if (snapshot != nullptr && parts_.snapshots != nullptr && instance_ != nullptr) {
+  if (snapshot != nullptr && parts_.snapshots != nullptr && instance_ != nullptr &&
+      begin_snapshot()) {
     serve_later(number, *snapshot, std::move(got->files));
     return true;
   }
@@ -107,12 +108,13 @@ Server::~Server() {
   snapshot_done_.wait(lock, [&] { return !in_snapshot_; });
 }
 
-// The embedder asks for nothing else of this machine until it has the answer.
+// Until then the embedder asks for nothing else of this machine.
+bool Server::begin_snapshot() {
+  const std::lock_guard lock(snapshot_mutex_);
+  return !std::exchange(in_snapshot_, true);
+}
+
 void Server::serve_later(Sequence number, const TakeSnapshot& how, std::vector<UniqueFd> files) {
-  {
-    const std::lock_guard lock(snapshot_mutex_);
-    in_snapshot_ = true;
-  }
   auto owned = std::make_shared<std::vector<UniqueFd>>(std::move(files));
   parts_.snapshots->post([this, number, how, owned] {
     // Where the embedder has gone the first thread finds out.

@@ -74,6 +74,8 @@ class Server {
 
   // False when the embedder has gone.
   bool serve_request();
+  // False while another snapshot is being taken.
+  bool begin_snapshot();
   void serve_later(Sequence number, const TakeSnapshot& how, std::vector<UniqueFd> files);
   Reply answer(const Request& request, std::vector<UniqueFd> files);
   Status fork(const Fork& fork, std::vector<UniqueFd> files);

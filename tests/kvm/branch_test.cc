@@ -227,6 +227,20 @@ TEST_CASE("a command in flight ends in its sandbox as if nothing had been, and c
   CHECK(served(child.get()).ok());
 }
 
+TEST_CASE("a sandbox can be paused as soon as its branch is there, every time") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine();
+  const Data base = make_template(engine);
+  const Box parent = fork_of(engine, base);
+  for (int i = 0; i < 50; ++i) {
+    branch_of(parent, base);
+    const Status paused = parent->life().pause();
+    INFO(i << ": " << paused.ToString());
+    REQUIRE(paused.ok());
+    REQUIRE(parent->life().resume().ok());
+  }
+}
+
 TEST_CASE("a branch that was saved and loaded is the same") {
   RAMET_NEED_KVM(kvm);
   const TempDir folder;

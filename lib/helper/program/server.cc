@@ -117,10 +117,11 @@ bool Server::begin_snapshot() {
 void Server::serve_later(Sequence number, const TakeSnapshot& how, std::vector<UniqueFd> files) {
   auto owned = std::make_shared<std::vector<UniqueFd>>(std::move(files));
   parts_.snapshots->post([this, number, how, owned] {
-    // Where the embedder has gone the first thread finds out.
-    send_reply(control_.get(), number, take_snapshot(how, std::move(*owned)));
+    const Reply reply = take_snapshot(how, std::move(*owned));
+    // Over before the embedder knows, and both before whoever destroys this goes on.
     const std::lock_guard lock(snapshot_mutex_);
     in_snapshot_ = false;
+    send_reply(control_.get(), number, reply);  // an embedder that has gone is found out elsewhere
     snapshot_done_.notify_all();
   });
 }

@@ -20,6 +20,7 @@ class LocalMachine final : public ForkedMachine {
                         std::shared_ptr<const void> place = nullptr);
 
   const std::shared_ptr<GuestPorts>& ports() const override { return ports_; }
+  uint64_t ready_ns() const override { return 0; }
   Status resume() override { return instance_->resume(); }
   Status pause() override { return instance_->machine().pause(); }
   void abandon() override;

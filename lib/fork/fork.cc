@@ -116,6 +116,10 @@ StatusOr<std::unique_ptr<ForkedMachine>> fork_when_relieved(Engine* engine,
   return forked;
 }
 
+uint64_t ready_at(const ForkedMachine& machine) {
+  return machine.ready_ns() != 0 ? machine.ready_ns() : monotonic_ns();
+}
+
 StatusOr<wire::Reseed> reseed_for(const ForkSpec& spec) {
   std::string hostname = spec.hostname;
   if (hostname.empty()) {
@@ -180,7 +184,7 @@ StatusOr<std::unique_ptr<SandboxMachine>> fork_sandbox(std::shared_ptr<Engine> e
   const absl::Cleanup refill = [&] { refill_shells(spec); };
   auto forked = fork_when_relieved(engine.get(), from, reseed.generation, spec);
   RAMET_RETURN_IF_ERROR(annotate(forked.status(), "fork"));
-  times.shell_ready = monotonic_ns();
+  times.shell_ready = ready_at(**forked);
   auto machine = std::make_unique<SandboxMachine>(std::move(engine), *std::move(forked),
                                                   reseed.hostname, times);
   RAMET_RETURN_IF_ERROR(annotate(machine->start(reseed, spec.ready_deadline_ns), "fork"));
@@ -194,7 +198,7 @@ Status reset_sandbox(SandboxMachine* box, const TemplateData& from, const ForkSp
   RAMET_ASSIGN_OR_RETURN(const wire::Reseed reseed, reseed_for(spec));
   RAMET_ASSIGN_OR_RETURN(auto used, box->begin_reset());
   auto machine = fork_again(engine, from, reseed.generation, spec, std::move(used));
-  times.shell_ready = monotonic_ns();
+  times.shell_ready = machine.ok() ? ready_at(**machine) : 0;
   return annotate(box->end_reset(std::move(machine), reseed, times, spec.ready_deadline_ns),
                   "reset");
 }

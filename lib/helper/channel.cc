@@ -152,6 +152,11 @@ StatusOr<MemoryUse> RequestChannel::ask_memory(uint64_t deadline_ns) {
   return ask<MemoryUse>(AskMemory{}, deadline_ns);
 }
 
+StatusOr<Forked> RequestChannel::fork(const Fork& what, uint64_t deadline_ns,
+                                      std::span<const int> files) {
+  return ask<Forked>(what, deadline_ns, files);
+}
+
 StatusOr<SnapshotTaken> RequestChannel::take_snapshot(const TakeSnapshot& how, uint64_t deadline_ns,
                                                       std::span<const int> files) {
   return ask<SnapshotTaken>(how, deadline_ns, files);

@@ -30,6 +30,7 @@ class RequestChannel {
   Status request(const Request& request, uint64_t deadline_ns, std::span<const int> files = {});
   StatusOr<InstanceMetrics> ask_metrics(uint64_t deadline_ns);
   StatusOr<MemoryUse> ask_memory(uint64_t deadline_ns);
+  StatusOr<Forked> fork(const Fork& what, uint64_t deadline_ns, std::span<const int> files);
   StatusOr<SnapshotTaken> take_snapshot(const TakeSnapshot& how, uint64_t deadline_ns,
                                         std::span<const int> files);
   // Says it, and waits for no reply.

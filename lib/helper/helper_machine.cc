@@ -182,15 +182,18 @@ Status HelperMachine::begin(const HelperFork& what, uint64_t template_id, std::v
                                                          .log = host_.log},
                                        what.console);
   RAMET_ASSIGN_OR_RETURN(events_id_, host_.events->add(home_->take_events(), link_));
-  RAMET_RETURN_IF_ERROR(
-      home_->channel().request(Fork{.template_id = template_id,
-                                    .generation = what.generation,
-                                    .host_port_offset = host_.host_port_offset,
-                                    .wants_console = static_cast<bool>(what.console),
-                                    .first_port = what.first_port,
-                                    .prefetch = what.prefetch,
-                                    .limits = what.limits},
-                               answer_deadline(), files));
+  const uint64_t asked_ns = monotonic_ns();
+  RAMET_ASSIGN_OR_RETURN(
+      const Forked forked,
+      home_->channel().fork(Fork{.template_id = template_id,
+                                 .generation = what.generation,
+                                 .host_port_offset = host_.host_port_offset,
+                                 .wants_console = static_cast<bool>(what.console),
+                                 .first_port = what.first_port,
+                                 .prefetch = what.prefetch,
+                                 .limits = what.limits},
+                            answer_deadline(), files));
+  ready_ns_ = std::clamp(forked.ready_ns, asked_ns, monotonic_ns());
   if (what.first_port != 0) {
     own_ports_->begun(what.first_port, std::move(conversation[0]));
     runs_ahead_ = true;

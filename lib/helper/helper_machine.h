@@ -63,6 +63,7 @@ class HelperMachine final : public ForkedMachine {
   ~HelperMachine() override;
 
   const std::shared_ptr<GuestPorts>& ports() const override { return ports_; }
+  uint64_t ready_ns() const override { return ready_ns_; }
   Status resume() override;
   Status pause() override;
   void abandon() override;
@@ -105,6 +106,7 @@ class HelperMachine final : public ForkedMachine {
   const std::shared_ptr<Ports> own_ports_;
   const std::shared_ptr<GuestPorts> ports_;  // the same
   std::shared_ptr<HelperLink> link_;
+  uint64_t ready_ns_ = 0;
   bool runs_ahead_ = false;  // since begin(), until resume() is asked for it
   // What it was forked with, for what it says in a snapshot.
   std::vector<MemoryRegion> regions_;

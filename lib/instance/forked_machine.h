@@ -38,6 +38,8 @@ class ForkedMachine {
   virtual ~ForkedMachine() = default;
 
   virtual const std::shared_ptr<GuestPorts>& ports() const = 0;
+  // CLOCK_MONOTONIC of when it stood ready; 0: when it was given to whoever asks.
+  virtual uint64_t ready_ns() const = 0;
 
   // Sets devices and vCPUs going.
   virtual Status resume() = 0;

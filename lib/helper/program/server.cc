@@ -12,6 +12,7 @@
 #include "lib/helper/wire/bounds.h"
 #include "lib/helper/wire/snapshot.h"
 #include "lib/instance/reasons.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/syscall.h"
 #include "vmm/jail/enclosure.h"
 #include "vmm/memory/mapping.h"
@@ -137,7 +138,8 @@ Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
     return Done{};
   }
   if (const auto* fork_request = std::get_if<Fork>(&request)) {
-    return Done{fork(*fork_request, std::move(files))};
+    const auto forked = fork(*fork_request, std::move(files));
+    return forked.ok() ? Reply(*forked) : Reply(Done{forked.status()});
   }
   if (instance_ == nullptr) {
     return Done{no_machine()};
@@ -203,7 +205,7 @@ Status Server::bound_process(const Fork& fork, const GuestMemory& memory, const 
   return jail::limit_cpu_time(bounds.cpu_seconds);
 }
 
-Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
+StatusOr<Forked> Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   if (instance_ != nullptr) {
     return absl::FailedPreconditionError("there is a machine already");
   }
@@ -245,7 +247,11 @@ Status Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   instance_ = std::move(instance);
   instance_->on_end(
       [this](const Status& why) { outbox_.ended({.why = why, .metrics = instance_->metrics()}); });
-  return fork.first_port == 0 ? Status() : begin(fork.first_port, std::move(files.back()));
+  const Forked forked = {.ready_ns = monotonic_ns()};
+  if (fork.first_port != 0) {
+    RAMET_RETURN_IF_ERROR(begin(fork.first_port, std::move(files.back())));
+  }
+  return forked;
 }
 
 Status Server::begin(uint32_t first_port, UniqueFd conversation) {

@@ -78,7 +78,7 @@ class Server {
   bool begin_snapshot();
   void serve_later(Sequence number, const TakeSnapshot& how, std::vector<UniqueFd> files);
   Reply answer(const Request& request, std::vector<UniqueFd> files);
-  Status fork(const Fork& fork, std::vector<UniqueFd> files);
+  StatusOr<Forked> fork(const Fork& fork, std::vector<UniqueFd> files);
   // What a Fork with a first port does once there is a machine.
   Status begin(uint32_t first_port, UniqueFd conversation);
   // Takes what belongs to the plan out of `files`.

@@ -151,6 +151,7 @@ struct Body {
       out->number(*number);
     }
   }
+  void operator()(const Forked& forked) const { out->number(forked.ready_ns); }
   void operator()(const SnapshotTaken& taken) const {
     out->number(taken.result_bytes);
     out->number(taken.pause_ns);
@@ -284,6 +285,9 @@ StatusOr<Reply> decode_reply(std::span<const std::byte> bytes) {
       reply = use;
       break;
     }
+    case number_of<Reply, Forked>():
+      reply = Forked{in.number<uint64_t>()};
+      break;
     case number_of<Reply, SnapshotTaken>(): {
       SnapshotTaken taken;
       taken.result_bytes = in.number<uint64_t>();

@@ -97,12 +97,16 @@ struct Hello {
 struct Done {
   Status status = {};
 };
+// To a Fork that was carried out.
+struct Forked {
+  uint64_t ready_ns = 0;  // CLOCK_MONOTONIC of when the machine stood ready, before it ran
+};
 // To a TakeSnapshot that was carried out.
 struct SnapshotTaken {
   uint64_t result_bytes = 0;  // in the first file
   uint64_t pause_ns = 0;
 };
-using Reply = std::variant<Hello, Done, InstanceMetrics, MemoryUse, SnapshotTaken>;
+using Reply = std::variant<Hello, Done, InstanceMetrics, MemoryUse, SnapshotTaken, Forked>;
 
 std::vector<std::byte> encode(const Reply& reply);
 // The helper's side of it.

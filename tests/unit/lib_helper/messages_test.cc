@@ -149,6 +149,14 @@ TEST_CASE("a snapshot that was taken says how much it is, and how long it took")
   check_no_part_is_taken(bytes, decode_reply);
 }
 
+TEST_CASE("a fork that was made says since when it stood ready") {
+  const auto bytes = encode(Reply(Forked{.ready_ns = 7}));
+  const auto read = decode_reply(bytes);
+  REQUIRE(read.ok());
+  CHECK(std::get<Forked>(*read).ready_ns == 7);
+  check_no_part_is_taken(bytes, decode_reply);
+}
+
 TEST_CASE("an end that gives no error is taken for one") {
   const auto read = decode_event(encode(Event(Ended{.why = Status(), .metrics = some_metrics()})));
   REQUIRE(read.ok());

@@ -1,5 +1,6 @@
 #include "lib/helper/helper_machine.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -236,25 +237,34 @@ Status HelperMachine::pause() {
   return judge(home_->channel().request(Pause{}, answer_deadline()));
 }
 
+// What fails here is told and copied again with the next snapshot.
 Status HelperMachine::add_layers(std::span<const std::vector<block::BlockRun>> layers) {
   for (const auto& runs : layers) {
     if (overlays_.empty()) {
       return absl::DataLossError("a snapshot has more disk layers than there were files for them");
     }
-    const uint64_t size = scratch_->size_bytes();
-    RAMET_ASSIGN_OR_RETURN(auto theirs,
-                           block::DiskFile::adopt(std::move(overlays_.front()), "disk overlay",
-                                                  block::Access::kReadOnly));
+    RAMET_ASSIGN_OR_RETURN(scratch_, with_copy(*scratch_, overlays_.front().get(), runs));
     overlays_.pop_front();
-    RAMET_ASSIGN_OR_RETURN(const auto nothing, block::LayerStack::create(nullptr, size));
-    RAMET_ASSIGN_OR_RETURN(const auto written, nothing->import_layer(std::move(theirs), runs));
-    RAMET_ASSIGN_OR_RETURN(UniqueFd copy, host_.make_overlay_file(size));
-    RAMET_ASSIGN_OR_RETURN(const auto copied, written->export_layers(copy.get()));
-    RAMET_ASSIGN_OR_RETURN(auto layer, block::DiskFile::adopt(std::move(copy), "disk layer",
-                                                              block::Access::kReadOnly));
-    RAMET_ASSIGN_OR_RETURN(scratch_, scratch_->import_layer(std::move(layer), copied));
+    ++known_layers_;
   }
   return Status();
+}
+
+StatusOr<std::shared_ptr<const block::LayerStack>> HelperMachine::with_copy(
+    const block::LayerStack& below, int overlay, std::span<const block::BlockRun> runs) const {
+  const uint64_t size = below.size_bytes();
+  const sys::Result duplicate = sys::fcntl(overlay, F_DUPFD_CLOEXEC, 0);
+  RAMET_RETURN_IF_ERROR(duplicate.status("duplicate a disk overlay's descriptor"));
+  RAMET_ASSIGN_OR_RETURN(auto theirs,
+                         block::DiskFile::adopt(UniqueFd(static_cast<int>(duplicate.value)),
+                                                "disk overlay", block::Access::kReadOnly));
+  RAMET_ASSIGN_OR_RETURN(const auto nothing, block::LayerStack::create(nullptr, size));
+  RAMET_ASSIGN_OR_RETURN(const auto written, nothing->import_layer(std::move(theirs), runs));
+  RAMET_ASSIGN_OR_RETURN(UniqueFd copy, host_.make_overlay_file(size));
+  RAMET_ASSIGN_OR_RETURN(const auto copied, written->export_layers(copy.get()));
+  RAMET_ASSIGN_OR_RETURN(
+      auto layer, block::DiskFile::adopt(std::move(copy), "disk layer", block::Access::kReadOnly));
+  return below.import_layer(std::move(layer), copied);
 }
 
 StatusOr<InstanceSnapshot> HelperMachine::try_snapshot() {
@@ -262,7 +272,7 @@ StatusOr<InstanceSnapshot> HelperMachine::try_snapshot() {
   for (const MemoryRegion& region : regions_) {
     guest_bytes += region.size;
   }
-  RAMET_ASSIGN_OR_RETURN(const MemoryUse use, memory_use());
+  RAMET_ASSIGN_OR_RETURN(const MemoryUse use, home_->channel().ask_memory(answer_deadline()));
   const uint64_t expected = std::min(use.private_bytes, guest_bytes);
   RAMET_ASSIGN_OR_RETURN(UniqueFd pages, create_memfd("ramet-capture", guest_bytes));
   if (expected != 0) {
@@ -274,8 +284,9 @@ StatusOr<InstanceSnapshot> HelperMachine::try_snapshot() {
     RAMET_RETURN_IF_ERROR(add_overlay());
     files.push_back(overlays_.back().get());
   }
-  const auto taken = home_->channel().take_snapshot({.expected_bytes = expected},
-                                                    monotonic_ns() + kSnapshotWithin, files);
+  const auto taken =
+      home_->channel().take_snapshot({.expected_bytes = expected, .known_layers = known_layers_},
+                                     monotonic_ns() + kSnapshotWithin, files);
   // Where it failed nobody knows whether it came as far as the disk.
   needs_overlay_ = true;
   RAMET_RETURN_IF_ERROR(taken.status());

@@ -94,6 +94,8 @@ class HelperMachine final : public ForkedMachine {
   // Its scratch disk with the layers that are new; their bytes are copied to files that the other
   // process has no descriptor of.
   Status add_layers(std::span<const std::vector<block::BlockRun>> layers);
+  StatusOr<std::shared_ptr<const block::LayerStack>> with_copy(
+      const block::LayerStack& below, int overlay, std::span<const block::BlockRun> runs) const;
   StatusOr<InstanceSnapshot> try_snapshot();
   // What ended the helper, where it has gone.
   Status why_gone(const Status& status) const;
@@ -115,6 +117,7 @@ class HelperMachine final : public ForkedMachine {
   // The files for what the guest writes to it: those of layers to come, in that order, and one more
   // where it is known that it has not begun to be used up.
   std::deque<UniqueFd> overlays_;
+  uint32_t known_layers_ = 0;  // those in scratch_ above its template's
   bool needs_overlay_ = true;  // at the next snapshot
   uint64_t events_id_ = 0;
   std::shared_ptr<const WorkerProcess::Learned> learned_;  // null in a helper

@@ -32,13 +32,19 @@ StatusOr<PageCapture> PageCapture::create_in(UniqueFd file, uint64_t expected_by
   if (room != 0) {
     RAMET_ASSIGN_OR_RETURN(warm, Mapping::map_file(file.get(), 0, room, MapMode::kShared));
   }
-  if (const uint64_t ahead = std::min(expected_bytes / kPageSize * kPageSize, room); ahead != 0) {
-    const Status populated = warm.populate_private(0, ahead);
-    if (!absl::IsInvalidArgument(populated)) {  // Linux before 5.14: a fault for every page
-      RAMET_RETURN_IF_ERROR(populated);
-    }
+  PageCapture capture(std::move(file), std::move(warm), false);
+  RAMET_RETURN_IF_ERROR(capture.make_ready(std::min(expected_bytes / kPageSize * kPageSize, room)));
+  return capture;
+}
+
+Status PageCapture::make_ready(uint64_t bytes) {
+  if (bytes <= ready_) {
+    return Status();
   }
-  return PageCapture(std::move(file), std::move(warm), false);
+  const Status populated = warm_.populate_private(ready_, bytes - ready_);
+  ready_ = bytes;
+  // Linux before 5.14 cannot: a fault for every page.
+  return absl::IsInvalidArgument(populated) ? Status() : populated;
 }
 
 PageCapture PageCapture::of(UniqueFd file, std::vector<PageRange> pages) {
@@ -49,15 +55,19 @@ PageCapture PageCapture::of(UniqueFd file, std::vector<PageRange> pages) {
 
 Status PageCapture::take(const Pagemap& pagemap, const GuestMemory& memory) {
   RAMET_ASSIGN_OR_RETURN(pages_, pagemap.private_pages(memory));
+  const uint64_t bytes = pages_in(pages_) * kPageSize;
+  if (!grows_ && bytes > warm_.size()) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("a machine has %d pages of its own, and there is room for %d",
+                        bytes / kPageSize, warm_.size() / kPageSize));
+  }
+  if (!grows_) {
+    RAMET_RETURN_IF_ERROR(make_ready(bytes));
+  }
   std::vector<GuestSlice> slices = memory.slices_of(pages_);
   uint64_t position = 0;
   std::span<GuestSlice> left(slices);
   RAMET_RETURN_IF_ERROR(copy_warm(memory, &left, &position));
-  if (!left.empty() && !grows_) {
-    return absl::ResourceExhaustedError(
-        absl::StrFormat("a machine has %d pages of its own, and there is room for %d",
-                        pages_in(pages_), warm_.size() / kPageSize));
-  }
   while (!left.empty()) {
     const auto part = left.first(std::min(left.size(), GuestMemory::kMaxSlices));
     RAMET_RETURN_IF_ERROR(copy(memory, part, &position));

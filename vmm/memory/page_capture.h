@@ -43,11 +43,14 @@ class PageCapture {
   // Into what is mapped already: no call, and no fault.
   Status copy_warm(const GuestMemory& memory, std::span<GuestSlice>* slices,
                    uint64_t* position) const;
+  // Of a file that does not grow: what the host has no room for is an error, and not a SIGBUS.
+  Status make_ready(uint64_t bytes);
   Status copy(const GuestMemory& memory, std::span<GuestSlice> slices, uint64_t* position) const;
 
   UniqueFd fd_;
   Mapping warm_;  // of the file's beginning
   bool grows_ = true;
+  uint64_t ready_ = 0;  // of warm_: where the host has made room
   std::vector<PageRange> pages_;
 };
 

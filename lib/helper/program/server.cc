@@ -218,7 +218,7 @@ StatusOr<Forked> Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   }
   if (overlays != 0) {
     overlays_.push_back(std::move(files[0]));
-    layers_told_ = plan.disks.scratch->depth();
+    template_layers_ = plan.disks.scratch->depth();
   }
   RAMET_ASSIGN_OR_RETURN(
       auto memory, GuestMemory::create(plan.memory, plan.state.machine.regions, MapMode::kPrivate));
@@ -304,7 +304,7 @@ StatusOr<SnapshotTaken> Server::try_snapshot(const TakeSnapshot& how, std::vecto
   }));
   SnapshotResult result = {.state = std::move(snapshot.state), .pages = snapshot.pages.pages()};
   const size_t layers = snapshot.scratch == nullptr ? 0 : snapshot.scratch->depth();
-  for (size_t layer = layers_told_; layer < layers; ++layer) {
+  for (size_t layer = template_layers_ + how.known_layers; layer < layers; ++layer) {
     result.layers.push_back(snapshot.scratch->layer_runs(layer));
   }
   const auto bytes = encode(result);
@@ -312,8 +312,12 @@ StatusOr<SnapshotTaken> Server::try_snapshot(const TakeSnapshot& how, std::vecto
     return absl::ResourceExhaustedError(
         absl::StrFormat("a snapshot's state is %d bytes; at most %d", bytes.size(), into.size()));
   }
+  // Room that the host has not got is an error here, and would be the process's end there.
+  if (const Status there = into.populate_private(0, bytes.size());
+      !absl::IsInvalidArgument(there)) {
+    RAMET_RETURN_IF_ERROR(there);
+  }
   std::ranges::copy(bytes, into.data());
-  layers_told_ = layers;
   return SnapshotTaken{.result_bytes = bytes.size(), .pause_ns = snapshot.pause_ns};
 }
 

@@ -105,7 +105,7 @@ class Server {
   std::vector<UniqueFd> plan_files_;
   std::mutex overlay_mutex_;
   std::deque<UniqueFd> overlays_;  // not yet used
-  size_t layers_told_ = 0;         // of the scratch disk, those of its template included
+  size_t template_layers_ = 0;     // of the scratch disk
   std::mutex snapshot_mutex_;
   std::condition_variable snapshot_done_;
   bool in_snapshot_ = false;  // on the thread of parts_.snapshots

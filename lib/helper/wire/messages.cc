@@ -125,7 +125,10 @@ struct Body {
   void operator()(const AskMetrics&) const {}
   void operator()(const AskMemory&) const {}
   void operator()(const NewMachine&) const {}
-  void operator()(const TakeSnapshot& take) const { out->number(take.expected_bytes); }
+  void operator()(const TakeSnapshot& take) const {
+    out->number(take.expected_bytes);
+    out->number(take.known_layers);
+  }
   void operator()(const Learn& learn) const { out->number(learn.template_id); }
   void operator()(const Forget& forget) const { out->number(forget.template_id); }
   void operator()(const Fork& fork) const {
@@ -250,9 +253,13 @@ StatusOr<Request> decode_request(std::span<const std::byte> bytes) {
     case number_of<Request, Forget>():
       request = Forget{in.number<uint64_t>()};
       break;
-    case number_of<Request, TakeSnapshot>():
-      request = TakeSnapshot{in.number<uint64_t>()};
+    case number_of<Request, TakeSnapshot>(): {
+      TakeSnapshot take;
+      take.expected_bytes = in.number<uint64_t>();
+      take.known_layers = in.number<uint32_t>();
+      request = take;
       break;
+    }
     default:
       return unknown("a request", kind);
   }

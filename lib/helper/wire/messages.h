@@ -68,6 +68,7 @@ struct AskMemory {};
 // need one, the file for what the guest writes to that afterwards.
 struct TakeSnapshot {
   uint64_t expected_bytes = 0;  // of pages: room that is made ready before the machine is paused
+  uint32_t known_layers = 0;    // of the scratch disk, above its template's, that need not be told
 };
 // To a worker process only, on its first control socket:
 // A machine that may be made; with it come the control socket and the events socket that are its

@@ -23,7 +23,7 @@ inline constexpr uint64_t kSnapshotRoom = uint64_t{128} << 20;
 
 struct SnapshotResult {
   InstanceState state = {};
-  // Of the scratch disk's layers that the embedder has not been told of, the oldest first.
+  // Of the scratch disk's layers that the embedder does not know yet, the oldest first.
   std::vector<std::vector<block::BlockRun>> layers = {};
   // Of the memory's file, in the order of the pages' file.
   std::vector<PageRange> pages = {};

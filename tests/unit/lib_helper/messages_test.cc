@@ -77,8 +77,9 @@ TEST_CASE("requests without arguments are told apart") {
   CHECK(std::get<Connect>(*decode_request(encode(Request(Connect{1024})))).guest_port == 1024);
   CHECK(std::get<Learn>(*decode_request(encode(Request(Learn{7})))).template_id == 7);
   CHECK(std::get<Forget>(*decode_request(encode(Request(Forget{7})))).template_id == 7);
-  CHECK(std::get<TakeSnapshot>(*decode_request(encode(Request(TakeSnapshot{7})))).expected_bytes ==
-        7);
+  CHECK(
+      std::get<TakeSnapshot>(*decode_request(encode(Request(TakeSnapshot{7, 3})))).expected_bytes ==
+      7);
 }
 
 TEST_CASE("all requests are answered but those that nobody waits for") {

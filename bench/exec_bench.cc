@@ -116,8 +116,8 @@ StatusOr<std::vector<Row>> measure(const Options& options) {
   Rows rows;
   rows.ahead.bar = kvm->has_pre_fault() ? kPreFaultBar : kPopulateBar;
   if (!kvm->has_pre_fault()) {
-    rows.fork.bar
-        .reset();  // ADR 11: a new fork's command takes a fault for each page that it reads
+    // ADR 11: a new fork's command takes a fault for each page that it reads.
+    rows.fork.bar.reset();
   }
   Rows ignored;
   RAMET_RETURN_IF_ERROR(measure_once(from, &used, &rewound, &ignored));

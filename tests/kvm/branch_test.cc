@@ -510,6 +510,7 @@ TEST_CASE("whichever system call fails in a branch, it is a Status, and its sand
   uint64_t failed = 0;
   for (bool fired = true; fired; ++n) {
     REQUIRE(n < 5'000);
+    const int last = next(box);
     Status status;
     {
       sys::FaultPlan plan(sys::Call::kAny, n, kErrors[n % kErrors.size()]);
@@ -524,11 +525,11 @@ TEST_CASE("whichever system call fails in a branch, it is a Status, and its sand
     failed += status.ok() ? 0 : 1;
     if (box->life().state() == SandboxState::kRunning) {
       // Nothing of its disk is lost to the next branch, nor of what follows.
-      const int last = next(box);
       const Data whole = branch_of(box, base);
       std::array<std::byte, block::kBlockBytes> first;
       REQUIRE(whole->disks.scratch->read_block(0, first).ok());
       CHECK(std::to_integer<int>(first[0]) == last);
+      CHECK(served(box.get()).ok());
     } else {
       // A call of a vCPU's thread failed, or of those to another process, which no machine
       // survives.

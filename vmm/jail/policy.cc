@@ -143,8 +143,8 @@ Policy helper_rows() {
   constexpr uint64_t kMadvDontDump = 16;
   constexpr uint64_t kMadvPopulateWrite = 23;
   return {
-      {"epoll_wait", {}, "", "HelperServer waits for requests and streams"},
-      {"epoll_ctl", {}, "", "HelperServer: a stream comes or goes"},
+      {"epoll_wait", {}, "", "Server waits for requests and streams"},
+      {"epoll_ctl", {}, "", "Server: a stream comes or goes"},
       {"recvmsg", {}, "", "receive_message"},
       {"sendmsg", {}, "", "send_message"},
       {"read", {}, "", "Waker: an eventfd"},

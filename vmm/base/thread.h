@@ -19,7 +19,11 @@
 
 namespace ramet {
 
+#if !defined(RAMET_SANITIZED)
 inline constexpr size_t kThreadStackBytes = 256 * 1024;
+#else  // ThreadSanitizer's run-time wants 900 KiB of it
+inline constexpr size_t kThreadStackBytes = 2 * 1024 * 1024;
+#endif
 
 class Thread {
  public:

@@ -206,7 +206,7 @@ TEST_CASE(
       }
     }
     const auto bytes = bytes_of(*machine);
-    image = branch(image, *machine, depth % 3 * 64 * kPageSize);
+    image = branch(image, *machine, static_cast<uint64_t>(depth % 3) * 64 * kPageSize);
     INFO("depth " << depth << ", " << image->parts().size() << " parts");
     REQUIRE(image->parts().size() <= MemoryView::kMaxParts);
     REQUIRE(bytes_of(*image) == bytes);
@@ -340,7 +340,7 @@ TEST_CASE("pages are captured into another's file, and are what it holds when it
 TEST_CASE("more pages than there is room for are an error, and the file is not grown") {
   const Image base = make_base(no_holes);
   const auto parent = fork_of(base);
-  for (const uint64_t page : {7, 8, 9}) {
+  for (const uint64_t page : std::initializer_list<uint64_t>{7, 8, 9}) {
     REQUIRE(parent->write_object(address_of(page), uint64_t{1111}).ok());
   }
   const uint64_t room = GENERATE(0u, 4096u, 2u * 4096u + 4095u);

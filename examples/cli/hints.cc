@@ -40,6 +40,8 @@ std::string hint_for(sandbox::Reason reason, absl::StatusCode code, const std::s
     case sandbox::Reason::kHostBusy:
       return "end something else on this host, or try again later; `ramet doctor` shows what it is "
              "short of";
+    case sandbox::Reason::kOutOfMemory:
+      return "--limit memory=SIZE sets what of its memory a run may make its own";
     case sandbox::Reason::kLimitReached:
       return "--limit sets what a run may use";
     case sandbox::Reason::kNone:

@@ -35,17 +35,18 @@ enum class Reason : uint8_t {
   kCallRefused = 14,  // a thread of the library asked for a system call that it never needs: taken
                       // for a guest that broke out into it; the sandbox is poisoned
   kConfinementRefused = 15,  // confinement is required, and this host does not grant it
-  kLimitReached = 16,        // a limit of the sandbox was reached; limit_of() has the figures
+  kLimitReached = 16,        // another limit of the sandbox was reached; limit_of() has the figures
   kHostBusy = 17,    // the host is short of memory, descriptors or threads; retry_after() says when
                      // to try again
   kHelperDied = 18,  // the process of Isolation::kProcess ended, and not because the guest did
   kReset = 19,       // reset() was called while a command ran
+  kOutOfMemory = 20,  // Limits::private_memory was reached; limit_of() has the figures
 };
 
 // The reason in `status`; kNone when there is none.
 RAMET_EXPORT Reason reason_of(const absl::Status& status);
 
-// The limit behind kLimitReached; nothing for other reasons.
+// The limit behind kLimitReached or kOutOfMemory; nothing for other reasons.
 RAMET_EXPORT std::optional<LimitHit> limit_of(const absl::Status& status);
 
 // For kHostBusy: how long to wait before another try; nothing for other reasons.

@@ -33,6 +33,7 @@ constexpr Row kRows[] = {
     {Reason::kConfinementRefused, ramet::reason::kConfinementRefused},
     {Reason::kHelperDied, ramet::reason::kHelperDied},
     {Reason::kLimitReached, ramet::reason::kLimitReached},
+    {Reason::kOutOfMemory, ramet::reason::kOutOfMemory},
     {Reason::kHostBusy, ramet::reason::kHostBusy},
 };
 

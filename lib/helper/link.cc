@@ -14,7 +14,8 @@ constexpr int kEndsWithin =
 Status checked_reason(const Status& why) {
   const std::string reason = reason_of(why);
   const bool known = reason == reason::kGuestDied || reason == reason::kCallRefused ||
-                     reason == reason::kLimitReached || reason.empty();
+                     reason == reason::kLimitReached || reason == reason::kOutOfMemory ||
+                     reason.empty();
   return known ? why
                : with_reason(absl::DataLossError("a helper process ended with a reason that it "
                                                  "cannot have"),

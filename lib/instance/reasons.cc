@@ -28,7 +28,9 @@ Status as_connection_limit(const Status& status, uint64_t most) {
 }
 
 Status limit_status(const LimitHit& hit) {
-  Status status = with_reason(absl::ResourceExhaustedError(describe(hit)), reason::kLimitReached);
+  Status status = with_reason(
+      absl::ResourceExhaustedError(describe(hit)),
+      hit.which == LimitKind::kPrivateMemory ? reason::kOutOfMemory : reason::kLimitReached);
   status.SetPayload(kLimitUrl, absl::Cord(absl::StrCat(std::string(name_of(hit.which)), " ",
                                                        hit.allowed, " ", hit.used)));
   return status;

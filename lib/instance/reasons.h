@@ -42,6 +42,7 @@ inline constexpr std::string_view kCallRefused = "call_refused";
 inline constexpr std::string_view kConfinementRefused = "confinement_refused";
 inline constexpr std::string_view kHelperDied = "helper_died";
 inline constexpr std::string_view kLimitReached = "limit_reached";
+inline constexpr std::string_view kOutOfMemory = "out_of_memory";
 inline constexpr std::string_view kHostBusy = "host_busy";
 }  // namespace reason
 
@@ -50,7 +51,8 @@ Status with_reason(Status status, std::string_view name);
 // The name in it; empty when there is none.
 std::string reason_of(const Status& status);
 
-// ResourceExhausted with reason kLimitReached, and the figures in message and payload.
+// ResourceExhausted with reason kLimitReached, of private memory kOutOfMemory, and the figures in
+// message and payload.
 Status limit_status(const LimitHit& hit);
 // What a vsock device answers to one conversation too many, `most` being allowed; other statuses
 // stay.

@@ -102,9 +102,10 @@ struct Guest {
     INFO(end);
     REQUIRE(life->state() == SandboxState::kGone);
     CHECK(end.code() == absl::StatusCode::kResourceExhausted);
-    CHECK(reason_of(end) == reason::kLimitReached);
     const auto hit = limit_of(end);
     REQUIRE(hit.has_value());
+    const bool memory = hit->which == LimitKind::kPrivateMemory;
+    CHECK(reason_of(end) == (memory ? reason::kOutOfMemory : reason::kLimitReached));
     CHECK(hit->used > hit->allowed);
     CHECK(life->wait_gone(monotonic_ns() + kPatience).ok());
     return *hit;

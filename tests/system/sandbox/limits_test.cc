@@ -50,7 +50,9 @@ sandbox::LimitHit hit_by(sandbox::Sandbox& box, const std::vector<std::string>& 
                                                       : ""));
   REQUIRE_FALSE(result.ok());
   CHECK(result.status().code() == absl::StatusCode::kResourceExhausted);
-  CHECK(sandbox::reason_of(result.status()) == sandbox::Reason::kLimitReached);
+  const auto why = limit == Limit::kPrivateMemory ? sandbox::Reason::kOutOfMemory
+                                                  : sandbox::Reason::kLimitReached;
+  CHECK(sandbox::reason_of(result.status()) == why);
   const auto hit = sandbox::limit_of(result.status());
   REQUIRE(hit.has_value());
   print(*hit);
@@ -59,7 +61,7 @@ sandbox::LimitHit hit_by(sandbox::Sandbox& box, const std::vector<std::string>& 
   CHECK(box.state() == sandbox::State::kGone);
   REQUIRE(box.limit_hit().has_value());
   CHECK(box.limit_hit()->used == hit->used);
-  CHECK(sandbox::reason_of(box.exec({"true"}).status()) == sandbox::Reason::kLimitReached);
+  CHECK(sandbox::reason_of(box.exec({"true"}).status()) == why);
   RAMET_REQUIRE_OK(box.wait_gone(30s));
   return *hit;
 }

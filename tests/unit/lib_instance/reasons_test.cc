@@ -23,7 +23,8 @@ TEST_CASE("a limit that was hit, and when to try again, come back from a status 
     const LimitHit hit = {kind, 67'108'864, UINT64_MAX};
     const Status status = annotate(limit_status(hit), "exec");
     CHECK(status.code() == absl::StatusCode::kResourceExhausted);
-    CHECK(reason_of(status) == reason::kLimitReached);
+    CHECK(reason_of(status) ==
+          (kind == LimitKind::kPrivateMemory ? reason::kOutOfMemory : reason::kLimitReached));
     CHECK(limit_of(status) == hit);
     CHECK_FALSE(retry_after_ms_of(status));
   }

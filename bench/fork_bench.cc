@@ -135,7 +135,7 @@ Status run_small(const Options& options, const FloorTemplate& floor, Clocks* clo
   RAMET_ASSIGN_OR_RETURN(const auto engine, Engine::create({.ready_shells = 1}));
   RAMET_ASSIGN_OR_RETURN(const auto from,
                          make_small_template(engine.get(), options.debian.memory_mib * kMiB));
-  const SmallGuest guest = {engine, from, engine->shells().add(from)};
+  const SmallGuest guest = {engine, from, engine->make_shells(from)};
   Clocks ignored;
   for (int i = 0; i < kWarmUp; ++i) {
     RAMET_RETURN_IF_ERROR(add_floor(floor, &ignored));

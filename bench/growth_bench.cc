@@ -24,6 +24,8 @@ constexpr uint64_t kLarge = 8192 * kMiB;
 constexpr uint64_t kSecond = 1'000'000'000;
 // How many of the first and of the last are compared.
 constexpr size_t kWindow = 10;
+// Of each process, where there are any: as many as an embedder has by default.
+constexpr uint32_t kShells = 2;
 
 // docs/specification.md.
 constexpr double kAllBar = 1.30;
@@ -45,10 +47,22 @@ struct Options {
 
 double us(uint64_t ns) { return static_cast<double>(ns) / 1000.0; }
 
+// All of them: those that took turns one after the other, the others side by side.
+double all_ms(const std::vector<Figures>& children, Turns turns) {
+  double sum = 0;
+  double longest = 0;
+  for (const Figures& child : children) {
+    sum += child.back() / 1000;
+    longest = std::max(longest, child.back() / 1000);
+  }
+  return turns == Turns::kAtOnce ? longest : sum;
+}
+
 // Rows of one number of processes. In each, `a` is the forks' and `b` the floor's, but for the two
 // that compare the last with the first.
 struct Curves {
   Row one_by_one;
+  Row made_ahead;  // one by one, with machines made ahead while the caller waits for others
   Row together;
   Row last_first;
   Row floor_last_first;
@@ -57,13 +71,23 @@ struct Curves {
 
   explicit Curves(const std::string& where)
       : one_by_one{.metric = where + ": all, one by one", .unit = "ms"},
+        made_ahead{.metric = where + ": the same, shells", .unit = "ms", .bar = kAllBar},
         together{.metric = where + ": all", .unit = "ms", .bar = kAllBar},
         last_first{.metric = where + ": last over first", .bar = kLastBar},
         floor_last_first{.metric = where + ": floor's last/first"},
         curve{.metric = where + ": each"},
         processor{.metric = where + ": processor time of each"} {}
   std::vector<Row> rows() const {
-    return {together, one_by_one, last_first, floor_last_first, curve, processor};
+    return {together, one_by_one, made_ahead, last_first, floor_last_first, curve, processor};
+  }
+  // Of populations that were made one after the other.
+  void add_one_by_one(const std::vector<Figures>& forks, const std::vector<Figures>& from_shells,
+                      const std::vector<Figures>& floor) {
+    one_by_one.a.push_back(all_ms(forks, Turns::kOneAfterTheOther));
+    made_ahead.a.push_back(all_ms(from_shells, Turns::kOneAfterTheOther));
+    for (Row* row : {&one_by_one, &made_ahead}) {
+      row->b.push_back(all_ms(floor, Turns::kOneAfterTheOther));
+    }
   }
   // Of populations that were made all at once.
   void add_processor(const std::vector<Figures>& ours, const std::vector<Figures>& theirs) {
@@ -105,17 +129,6 @@ Figures by_turns(const std::vector<Figures>& children) {
   return all;
 }
 
-// All of them: those that took turns one after the other, the others side by side.
-double all_ms(const std::vector<Figures>& children, Turns turns) {
-  double sum = 0;
-  double longest = 0;
-  for (const Figures& child : children) {
-    sum += child.back() / 1000;
-    longest = std::max(longest, child.back() / 1000);
-  }
-  return turns == Turns::kAtOnce ? longest : sum;
-}
-
 // Forks by one engine, spread over its worker processes and its own; bare VMs over as many.
 Status add_sharded_round(const Options& options, Curves* curves) {
   const Population bare = {.machines = options.machines / options.processes};
@@ -130,8 +143,10 @@ Status add_sharded_round(const Options& options, Curves* curves) {
   };
   RAMET_ASSIGN_OR_RETURN(const auto floor, grow_bare(Turns::kOneAfterTheOther));
   RAMET_ASSIGN_OR_RETURN(const auto forks, grow());
-  curves->one_by_one.a.push_back(all_ms(forks, Turns::kOneAfterTheOther));
-  curves->one_by_one.b.push_back(all_ms(floor, Turns::kOneAfterTheOther));
+  what.ready_shells = kShells;
+  RAMET_ASSIGN_OR_RETURN(const auto from_shells, grow());
+  what.ready_shells = 0;
+  curves->add_one_by_one(forks, from_shells, floor);
   what.callers = options.callers;
   RAMET_ASSIGN_OR_RETURN(const auto floor_at_once, grow_bare(Turns::kAtOnce));
   RAMET_ASSIGN_OR_RETURN(const auto forks_at_once, grow());
@@ -151,8 +166,10 @@ Status add_round(const Options& options, int processes, Curves* curves) {
   };
   RAMET_ASSIGN_OR_RETURN(const auto floor, grow(Turns::kOneAfterTheOther, false));
   RAMET_ASSIGN_OR_RETURN(const auto forks, grow(Turns::kOneAfterTheOther, true));
-  curves->one_by_one.a.push_back(all_ms(forks, Turns::kOneAfterTheOther));
-  curves->one_by_one.b.push_back(all_ms(floor, Turns::kOneAfterTheOther));
+  what.ready_shells = kShells;
+  RAMET_ASSIGN_OR_RETURN(const auto from_shells, grow(Turns::kOneAfterTheOther, true));
+  what.ready_shells = 0;
+  curves->add_one_by_one(forks, from_shells, floor);
   what.callers = processes == 1 ? options.callers : 1;  // else the processes are the callers
   RAMET_ASSIGN_OR_RETURN(const auto floor_at_once, grow(Turns::kAtOnce, false));
   RAMET_ASSIGN_OR_RETURN(const auto forks_at_once, grow(Turns::kAtOnce, true));
@@ -209,7 +226,7 @@ struct Sized {
       return errno_status(why.error, std::string("the floor's ") + why.failed);
     }
     RAMET_ASSIGN_OR_RETURN(sized.from, make_small_template(engine, bytes));
-    sized.shells = engine->shells().add(sized.from);
+    sized.shells = engine->make_shells(sized.from);
     return sized;
   }
 

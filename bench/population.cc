@@ -61,8 +61,12 @@ void in_threads(int count, const std::function<void()>& what) {
 // Forks that stay until the process ends, made by several threads.
 class Forks {
  public:
-  Forks(Engine* engine, const TemplateData& from, int machines)
-      : engine_(*engine), from_(from), figures_(static_cast<size_t>(machines)) {}
+  Forks(Engine* engine, const std::shared_ptr<const TemplateData>& from, int machines)
+      : engine_(*engine),
+        from_(*from),
+        spec_({.shells = engine->make_shells(from),
+               .learned = std::make_shared<helper::LearnedSet>()}),
+        figures_(static_cast<size_t>(machines)) {}
 
   void make_all(int callers) {
     in_threads(callers, [this] { make(); });
@@ -74,7 +78,7 @@ class Forks {
   void make() {
     for (size_t mine = next_++; mine < figures_.size(); mine = next_++) {
       const uint64_t before = monotonic_ns();
-      auto machine = fork_answering(&engine_, from_);
+      auto machine = fork_answering(&engine_, from_, spec_);
       figures_[mine] = us(monotonic_ns() - before);
       const std::lock_guard lock(mutex_);
       failed_.Update(machine.status());
@@ -87,6 +91,7 @@ class Forks {
 
   Engine& engine_;
   const TemplateData& from_;
+  const ForkSpec spec_;
   std::atomic<size_t> next_{0};
   std::mutex mutex_;
   Status failed_;
@@ -128,13 +133,13 @@ StatusOr<Figures> grow_forks(const Population& what, const std::function<void()>
   const auto workers = static_cast<uint32_t>(what.worker_processes);
   RAMET_ASSIGN_OR_RETURN(
       auto engine,
-      Engine::create({.ready_shells = 0,
+      Engine::create({.ready_shells = what.ready_shells,
                       .worker_processes = workers,
                       .machines_here = static_cast<uint32_t>(what.machines) / (workers + 1)}));
   RAMET_ASSIGN_OR_RETURN(const auto from, make_answering_template(engine.get(), what.memory_bytes));
   // One before, which is killed: what a process does once is not the first fork's.
   RAMET_RETURN_IF_ERROR(fork_answering(engine.get(), *from).status());
-  auto forks = std::make_unique<Forks>(engine.get(), *from, what.machines);
+  auto forks = std::make_unique<Forks>(engine.get(), from, what.machines);
   begin();
   const uint64_t processor = processor_ns();
   const uint64_t start = monotonic_ns();

@@ -18,11 +18,12 @@ struct Population {
   int machines = 1000;
   int callers = 1;  // threads that make them at the same time
   uint64_t memory_bytes = uint64_t{128} << 20;
+  uint32_t ready_shells = 0;
   // Of the engine's, besides the process that asks for the forks; 0: all forks are in that.
   int worker_processes = 0;
 };
 
-// Bare VMs, each run to its first exit, or forks, each having answered, without shells. How long
+// Bare VMs, each run to its first exit, or forks, each having answered. How long
 // each took in microseconds, in the order of their beginning; then what the process and those that
 // it started have used of processors; and at last all of them together. `begin` is called when
 // everything else stands ready.

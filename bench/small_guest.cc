@@ -113,10 +113,14 @@ StatusOr<std::unique_ptr<ForkedMachine>> fork_answering(Engine* engine, const Te
   spec.first_port = wire::kAgentPort;  // as for a guest that has an agent
   RAMET_ASSIGN_OR_RETURN(const GenerationId generation, new_generation_id());
   RAMET_ASSIGN_OR_RETURN(auto machine, fork_machine(engine, from, generation, spec));
+  RAMET_ASSIGN_OR_RETURN(const auto conversation, machine->ports()->connect(spec.first_port));
   RAMET_RETURN_IF_ERROR(machine->resume());
   if (answered->get_future().wait_for(std::chrono::nanoseconds(kGiveUpNs)) !=
       std::future_status::ready) {
     return absl::InternalError("the small guest did not answer");
+  }
+  if (spec.shells != nullptr) {
+    spec.shells->refill();
   }
   return machine;
 }

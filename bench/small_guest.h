@@ -10,10 +10,10 @@
 #include <span>
 
 #include "lib/core/engine.h"
-#include "lib/core/shell_pool.h"
 #include "lib/core/template_data.h"
 #include "lib/fork/fork.h"
 #include "lib/instance/forked_machine.h"
+#include "lib/instance/shell_pool.h"
 #include "vmm/base/status.h"
 
 namespace ramet::bench {

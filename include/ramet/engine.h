@@ -74,10 +74,13 @@ struct EngineOptions {
   uint32_t idle_threads = 32;
   // Machines of each template that are made ahead of need, from its first fork on, on a thread of
   // the engine's: a fork that finds one is several times faster (ForkOptions::shell). Each holds
-  // descriptors and threads as a sandbox does, and the kernel's memory for it, but none for the
-  // guest. They are given up while the host is short of memory. 0: none.
+  // descriptors and threads as a sandbox does, the kernel's memory for it, and of the guest's the
+  // pages that its forks touch first (TemplateOptions::training). They are given up while the host
+  // is short of memory. With worker processes so many are kept in each that has sandboxes of the
+  // template. 0: none.
   uint32_t ready_shells = 2;
-  // The most of them, over all templates.
+  // The most of them, over all templates: an equal share of them in each worker process, the rest
+  // in this one.
   uint32_t max_shells = 64;
   // Threads that fork_many() forks on, from its first call on. 0: twice the number of cores, at
   // most 64.
@@ -90,10 +93,9 @@ struct EngineOptions {
   // worker with the fewest, at the price of some system calls for each fork and conversation. A
   // worker has no files, no network and no privilege, its threads are confined as this process's
   // are, and its machines share its memory; where it dies its sandboxes do (Reason::kHelperDied).
-  // No machine is made ahead there, and a reset forks anew. With `require_confinement` a worker's
-  // whole enclosure is required. A worker has at most 4096 descriptors, some 8 for each sandbox and
-  // one for each command that runs.
-  // Started by create(), at most 64. 0: none.
+  // A reset forks anew there. With `require_confinement` a worker's whole enclosure is required. A
+  // worker has at most 4096 descriptors, some 8 for each sandbox and one for each command that
+  // runs. Started by create(), at most 64. 0: none.
   uint32_t worker_processes = 0;
   uint32_t machines_in_process = 128;
   // The program that helper and worker processes run. Empty: the one that the library carries,

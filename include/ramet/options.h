@@ -162,7 +162,7 @@ struct SnapshotOptions {
 // Whether a fork takes a machine that was made ahead of need (EngineOptions::ready_shells).
 enum class ShellUse : uint8_t {
   kIfReady,  // where one stands ready; else a machine is made
-  kWait,     // also waits for one that is being made
+  kWait,     // also waits for one that is being made; in a worker process as kIfReady
   kNone,
 };
 
@@ -174,7 +174,7 @@ struct ForkOptions {
   // short of memory (EngineOptions::pressure), a fork waits for as long before it is refused.
   std::chrono::milliseconds ready_timeout = std::chrono::seconds(30);
   Isolation isolation = Isolation::kInProcess;
-  // Of forks in this process.
+  // Of Isolation::kInProcess.
   ShellUse shell = ShellUse::kIfReady;
   // Makes the pages that forks of this template touch first (TemplateOptions::training) ready ahead
   // of the guest. They count as the sandbox's own from the beginning, and are not made ready where

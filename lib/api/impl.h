@@ -12,7 +12,6 @@
 
 #include "lib/core/engine.h"
 #include "lib/core/sandbox_machine.h"
-#include "lib/core/shell_pool.h"
 #include "lib/core/template_data.h"
 #include "lib/fork/fork.h"
 
@@ -27,7 +26,10 @@ class Template::Impl {
  public:
   std::shared_ptr<const ramet::TemplateData> data;
   std::shared_ptr<Engine> engine;
-  std::shared_ptr<ramet::ShellPool> shells;  // after the engine, whose threads its machines hold
+  // After the engine, whose threads and processes they need.
+  std::shared_ptr<ramet::ShellPool> shells;
+  std::shared_ptr<ramet::helper::LearnedSet> learned =
+      std::make_shared<ramet::helper::LearnedSet>();
   TemplateInfo info;
 };
 

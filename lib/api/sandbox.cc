@@ -197,6 +197,7 @@ absl::StatusOr<ramet::ForkSpec> to_spec(const Template& from, const ForkOptions&
                                                             : ramet::Isolation::kInProcess,
       .limits = limits,
       .shells = from.impl()->shells,
+      .learned = from.impl()->learned,
       .use_shell = to_internal(options.shell),
       .prefetch = options.prefetch ? ramet::Prefetch::kYes : ramet::Prefetch::kNo};
 }

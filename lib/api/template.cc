@@ -69,7 +69,7 @@ std::shared_ptr<const Template::Impl> make_template_impl(
   auto impl = std::make_shared<Template::Impl>();
   impl->info = info_of(*data);
   impl->data = std::move(data);
-  impl->shells = engine->impl()->engine->shells().add(impl->data);
+  impl->shells = engine->impl()->engine->make_shells(impl->data);
   impl->engine = std::move(engine);
   return impl;
 }

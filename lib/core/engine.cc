@@ -127,13 +127,13 @@ Status Engine::start_threads(uint32_t workers) {
   RAMET_ASSIGN_OR_RETURN(reaper_, WorkerPool::start(jail_.get(), jail::ThreadKind::kReaper, 1));
   // Its threads' filters would be inherited by the vCPU threads that it makes.
   RAMET_ASSIGN_OR_RETURN(shell_maker_, WorkerPool::start_unconfined(jail_.get(), "ramet-shells"));
+  const uint32_t shells_here = config_.max_shells - shells_in_worker() * config_.worker_processes;
   shells_ =
-      std::make_unique<Shells>(Shells::Parts{.host = {.kvm = kvm_, .jail = jail_.get()},
-                                             .maker = shell_maker_.get(),
+      std::make_unique<Shells>(Shells::Parts{.maker = shell_maker_.get(),
                                              .reaper = reaper_.get(),
                                              .host_is_short = [this] { return gate_->is_short(); },
                                              .per_template = config_.ready_shells,
-                                             .max = config_.max_shells});
+                                             .max = shells_here});
   const jail::JailReport report = jail_->report();
   if (!report.why.empty()) {
     log_.log(LogLevel::kWarning,
@@ -185,6 +185,17 @@ void Engine::tell_refused(const jail::RefusedCall& call, bool allowed) {
                         absl::StrCat(jail::describe(call), allowed ? "; it was let through" : ""));
 }
 
+std::shared_ptr<ShellPool> Engine::make_shells(std::shared_ptr<const TemplateData> from) {
+  return shells_->add(
+      [host = Machine::Host{.kvm = kvm_, .jail = jail_.get()}, from = std::move(from)] {
+        return make_machine(host, from->machine_source(), Prefetch::kYes);
+      });
+}
+
+uint32_t Engine::shells_in_worker() const {
+  return config_.max_shells / (config_.worker_processes + 1);
+}
+
 Status Engine::admit(uint64_t deadline_ns) {
   const uint64_t last = deadline_ns != 0 ? deadline_ns : monotonic_ns() + PressureGate::kMaxWaitNs;
   RAMET_RETURN_IF_ERROR(gate_->enter(last));
@@ -197,6 +208,9 @@ Status Engine::admit(uint64_t deadline_ns) {
 void Engine::relieve() {
   // Before the threads: theirs come back to be idle.
   shells_->drop();
+  if (workers_ != nullptr) {
+    workers_->relieve();
+  }
   jail_->give_up_idle();
   {
     const std::lock_guard lock(helpers_mutex_);
@@ -280,8 +294,13 @@ Status Engine::start_workers() {
                                                      .ready = 0,
                                                      .role = worker_role(),
                                                      .required = config_.confinement_required}));
-  RAMET_ASSIGN_OR_RETURN(workers_, helper::Workers::start(std::move(pool), config_.worker_processes,
-                                                          helper_events_.get(), &log_));
+  RAMET_ASSIGN_OR_RETURN(
+      workers_, helper::Workers::start(
+                    {.pool = std::move(pool),
+                     .events = helper_events_.get(),
+                     .log = &log_,
+                     .shells = {.per_template = config_.ready_shells, .max = shells_in_worker()}},
+                    config_.worker_processes));
   return Status();
 }
 

@@ -18,11 +18,12 @@
 
 #include "lib/core/machine_places.h"
 #include "lib/core/pressure_gate.h"
-#include "lib/core/shells.h"
+#include "lib/core/template_data.h"
 #include "lib/helper/helper_machine.h"
 #include "lib/helper/workers.h"
 #include "lib/instance/instance.h"
 #include "lib/instance/limit_watch.h"
+#include "lib/instance/shell_pool.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
 #include "vmm/io/worker_pool.h"
@@ -40,8 +41,8 @@ struct EngineConfig {
   bool confinement_required = false;  // and the whole enclosure of helper processes
   size_t idle_threads = 32;           // of each kind, kept for the next machine
   size_t spare_threads = 2;           // for vCPUs, made ahead of need; at most idle_threads
-  uint32_t ready_shells = 2;          // machines of each template that stand ready, in this process
-  uint32_t max_shells = 64;           // of all templates
+  uint32_t ready_shells = 2;          // machines of each template that stand ready in a process
+  uint32_t max_shells = 64;           // of all templates and processes
   uint32_t fork_threads = 0;          // of forks many at a time; 0: twice the number of cores
   uint32_t ready_helpers = 2;         // processes that stand ready once the first was asked for
   std::string helper_program = {};    // empty: the one that the library carries
@@ -86,8 +87,8 @@ class Engine {
 
   // For forks that are asked for many at a time; without a filter. Starts them where they are not.
   StatusOr<WorkerPool*> fork_threads();
-  // Machines made ahead of need.
-  Shells& shells() { return *shells_; }
+  // Machines of this template that are made ahead of need in this process.
+  std::shared_ptr<ShellPool> make_shells(std::shared_ptr<const TemplateData> from);
 
   // Machines that wait for their teardown, beyond which forks wait.
   static constexpr uint64_t kMaxReaping = 64;
@@ -126,6 +127,8 @@ class Engine {
   Status start_workers();
   Status start_events_locked();
   std::string_view worker_role() const;
+  // Of all that there may be made ahead, in each worker process; the rest in this one.
+  uint32_t shells_in_worker() const;
   // What a machine in another process takes from this engine.
   helper::HelperHost machine_host_apart();
   uint32_t next_port_offset();

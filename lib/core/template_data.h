@@ -11,6 +11,7 @@
 
 #include "lib/instance/instance.h"
 #include "lib/instance/instance_state.h"
+#include "lib/instance/machine_source.h"
 #include "vmm/memory/memory_image.h"
 #include "vmm/memory/working_set.h"
 
@@ -33,6 +34,10 @@ struct TemplateData {
   WorkingSet working_set;      // empty: nobody looked
   std::string kernel_release;  // as the guest said; for people
   uint64_t created_unix_seconds = 0;
+
+  MachineSource machine_source() const {
+    return {.memory = memory->view(), .state = &state.machine, .working_set = &working_set};
+  }
 };
 
 }  // namespace ramet

@@ -20,9 +20,14 @@ Prefetch prefetch_for(const TemplateData& from, const ForkSpec& spec) {
   return allowed != 0 && ahead > allowed / 2 ? Prefetch::kNo : spec.prefetch;
 }
 
+// Pages are made ready in every machine that is made ahead.
+bool may_take_shell(const TemplateData& from, const ForkSpec& spec) {
+  return spec.use_shell != ShellUse::kNone &&
+         (prefetch_for(from, spec) == Prefetch::kYes || from.working_set.empty());
+}
+
 std::unique_ptr<Machine> take_shell(const TemplateData& from, const ForkSpec& spec) {
-  if (spec.shells == nullptr || spec.use_shell == ShellUse::kNone ||
-      (prefetch_for(from, spec) == Prefetch::kNo && !from.working_set.empty())) {
+  if (spec.shells == nullptr || !may_take_shell(from, spec)) {
     return nullptr;
   }
   return spec.use_shell == ShellUse::kWait ? spec.shells->wait(spec.ready_deadline_ns)
@@ -30,18 +35,21 @@ std::unique_ptr<Machine> take_shell(const TemplateData& from, const ForkSpec& sp
 }
 
 // A fork in another process.
-helper::HelperFork apart(const TemplateData& from, const GenerationId& generation,
+helper::HelperFork apart(Engine* engine, const TemplateData& from, const GenerationId& generation,
                          const ForkSpec& spec) {
   return {.from = {.state = &from.state,
                    .memory = from.memory->view(),
                    .disks = &from.disks,
                    .working_set = &from.working_set},
           .image = from.memory,
+          .learned = spec.learned,
           .generation = generation,
           .console = spec.console,
           .limits = spec.limits,
           .first_port = spec.first_port,
           .prefetch = prefetch_for(from, spec) == Prefetch::kYes,
+          .take_shell = may_take_shell(from, spec),
+          .refill_shells = spec.use_shell != ShellUse::kNone && !engine->gate().is_short(),
           .deadline_ns = spec.ready_deadline_ns};
 }
 
@@ -68,7 +76,7 @@ StatusOr<std::unique_ptr<Instance>> restore_instance(Engine* engine, const Templ
   options.disks = from.disks;
   const InstanceHost host = engine->instance_host();
   if (shell == nullptr) {
-    RAMET_ASSIGN_OR_RETURN(shell, make_shell(host.machine, from, prefetch));
+    RAMET_ASSIGN_OR_RETURN(shell, make_machine(host.machine, from.machine_source(), prefetch));
   }
   RAMET_ASSIGN_OR_RETURN(auto instance,
                          Instance::restore(host, std::move(shell), from.state, std::move(options)));
@@ -81,13 +89,13 @@ StatusOr<std::unique_ptr<ForkedMachine>> fork_machine(Engine* engine, const Temp
                                                       const ForkSpec& spec) {
   if (spec.isolation == Isolation::kHelper) {
     RAMET_ASSIGN_OR_RETURN(const auto host, engine->helper_host());
-    return helper::HelperMachine::fork(host, apart(from, generation, spec));
+    return helper::HelperMachine::fork(host, apart(engine, from, generation, spec));
   }
   auto place = engine->place_here();
   if (place == nullptr) {
     RAMET_ASSIGN_OR_RETURN(auto worker, engine->worker_place(spec.ready_deadline_ns));
     return helper::HelperMachine::fork_in(std::move(worker.seat), worker.host,
-                                          apart(from, generation, spec));
+                                          apart(engine, from, generation, spec));
   }
   RAMET_ASSIGN_OR_RETURN(
       auto instance,

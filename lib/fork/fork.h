@@ -15,8 +15,8 @@
 
 #include "lib/core/engine.h"
 #include "lib/core/sandbox_machine.h"
-#include "lib/core/shell_pool.h"
 #include "lib/core/template_data.h"
+#include "lib/instance/shell_pool.h"
 #include "vmm/base/status.h"
 
 namespace ramet {
@@ -38,8 +38,10 @@ struct ForkSpec {
   std::function<void(std::string_view)> console = {};
   Isolation isolation = Isolation::kInProcess;
   InstanceLimits limits = {};
-  // The template's; may be null. For forks in this process.
+  // The template's of this process; may be null.
   std::shared_ptr<ShellPool> shells = {};
+  // The template's; may be null: worker processes forget it with its last machine there.
+  std::shared_ptr<helper::LearnedSet> learned = {};
   ShellUse use_shell = ShellUse::kIfReady;
   Prefetch prefetch = Prefetch::kYes;
   // HelperFork::first_port, of a fork in another process; fork_sandbox() and reset_sandbox() fill

@@ -2,7 +2,6 @@
 
 #include "lib/core/local_machine.h"
 #include "lib/core/sandbox_machine.h"
-#include "lib/core/shell_pool.h"
 #include "lib/core/template_builder.h"
 #include "lib/fork/fork.h"
 #include "lib/fork/identity.h"
@@ -16,7 +15,8 @@ StatusOr<WorkingSet> touched_by_a_fork(const std::shared_ptr<Engine>& engine,
                                        const TemplateData& from, const TrainSpec& spec) {
   RAMET_ASSIGN_OR_RETURN(std::string hostname, random_hostname());
   RAMET_ASSIGN_OR_RETURN(const wire::Reseed reseed, make_reseed(hostname));
-  RAMET_ASSIGN_OR_RETURN(auto machine, make_shell(engine->instance_host().machine, from));
+  RAMET_ASSIGN_OR_RETURN(auto machine, make_machine(engine->instance_host().machine,
+                                                    from.machine_source(), Prefetch::kYes));
   // Until what was touched has been read.
   const auto exact = FaultAroundOff::create(machine->memory());
   RAMET_ASSIGN_OR_RETURN(auto instance, restore_instance(engine.get(), from, reseed.generation, {},

@@ -25,6 +25,20 @@ Status gone() { return absl::UnavailableError("the helper process has ended"); }
 
 Status late() { return absl::DeadlineExceededError("the helper process did not answer in time"); }
 
+Status busy() {
+  return absl::DeadlineExceededError("the helper process is still at another request");
+}
+
+// False where another holds it until the deadline.
+bool lock_in_time(std::unique_lock<TimedMutex>* lock, uint64_t deadline_ns) {
+  if (deadline_ns == 0) {
+    lock->lock();
+    return true;
+  }
+  const std::chrono::steady_clock::time_point deadline{std::chrono::nanoseconds(deadline_ns)};
+  return lock->try_lock_until(deadline);
+}
+
 // Until the socket is ready for `events`, or a moment has passed.
 Status wait_for(int socket, int16_t events, uint64_t deadline_ns) {
   const uint64_t now = monotonic_ns();
@@ -98,9 +112,8 @@ Status RequestChannel::send(Sequence number, const Request& request, uint64_t de
 StatusOr<Reply> RequestChannel::converse(const Request& request, uint64_t deadline_ns,
                                          std::span<const int> files) {
   std::unique_lock lock(mutex_, std::defer_lock);
-  const std::chrono::steady_clock::time_point deadline{std::chrono::nanoseconds(deadline_ns)};
-  if (!lock.try_lock_until(deadline)) {
-    return absl::DeadlineExceededError("the helper process is still at another request");
+  if (!lock_in_time(&lock, deadline_ns)) {
+    return busy();
   }
   RAMET_RETURN_IF_ERROR(broken_);
   const Sequence number = ++last_;
@@ -126,7 +139,10 @@ Status RequestChannel::request(const Request& request, uint64_t deadline_ns,
 
 Status RequestChannel::post(const Request& request, uint64_t deadline_ns,
                             std::span<const int> files) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_, std::defer_lock);
+  if (!lock_in_time(&lock, deadline_ns)) {
+    return busy();
+  }
   RAMET_RETURN_IF_ERROR(broken_);
   return send(++last_, request, deadline_ns, files);
 }

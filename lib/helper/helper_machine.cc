@@ -41,10 +41,7 @@ StatusOr<dev_t> device_of(int fd) {
 
 // What a helper's control group and the kernel's limits hold it to.
 Status bound(HelperProcess* process, const HelperFork& what, const std::deque<UniqueFd>& overlays) {
-  uint64_t guest_bytes = 0;
-  for (const auto& region : what.from.state->machine.regions) {
-    guest_bytes += region.size;
-  }
+  const uint64_t guest_bytes = total_bytes(what.from.state->machine.regions);
   std::vector<dev_t> devices;
   for (const int fd : files_of(*what.from.disks, {})) {
     RAMET_ASSIGN_OR_RETURN(const dev_t device, device_of(fd));
@@ -146,6 +143,9 @@ StatusOr<std::unique_ptr<ForkedMachine>> HelperMachine::fork_in(
   }
   std::unique_ptr<HelperMachine> self(new HelperMachine(host, *std::move(home)));
   self->learned_ = *std::move(learned);
+  if (what.learned != nullptr) {
+    what.learned->add(self->learned_);
+  }
   const auto begin = [&]() -> Status {
     RAMET_RETURN_IF_ERROR(self->prepare(what));
     return self->begin(what, WorkerProcess::id_of(*self->learned_), {});
@@ -192,6 +192,8 @@ Status HelperMachine::begin(const HelperFork& what, uint64_t template_id, std::v
                                  .wants_console = static_cast<bool>(what.console),
                                  .first_port = what.first_port,
                                  .prefetch = what.prefetch,
+                                 .take_shell = what.take_shell,
+                                 .refill_shells = what.refill_shells,
                                  .limits = what.limits},
                             answer_deadline(), files));
   ready_ns_ = std::clamp(forked.ready_ns, asked_ns, monotonic_ns());
@@ -268,10 +270,7 @@ StatusOr<std::shared_ptr<const block::LayerStack>> HelperMachine::with_copy(
 }
 
 StatusOr<InstanceSnapshot> HelperMachine::try_snapshot() {
-  uint64_t guest_bytes = 0;
-  for (const MemoryRegion& region : regions_) {
-    guest_bytes += region.size;
-  }
+  const uint64_t guest_bytes = total_bytes(regions_);
   RAMET_ASSIGN_OR_RETURN(const MemoryUse use, home_->channel().ask_memory(answer_deadline()));
   const uint64_t expected = std::min(use.private_bytes, guest_bytes);
   RAMET_ASSIGN_OR_RETURN(UniqueFd pages, create_memfd("ramet-capture", guest_bytes));

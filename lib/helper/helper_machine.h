@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "lib/helper/events.h"
+#include "lib/helper/learned_set.h"
 #include "lib/helper/link.h"
 #include "lib/helper/machine_home.h"
 #include "lib/helper/plan_files.h"
@@ -43,14 +44,18 @@ struct HelperFork {
   PlanSource from = {};
   // Whose view from.memory is: a worker process knows a template by it.
   std::shared_ptr<const MemoryImage> image = {};
+  // Keeps it known there; may be null.
+  std::shared_ptr<LearnedSet> learned = {};
   GenerationId generation = {};
   std::function<void(std::string_view)> console = {};
   InstanceLimits limits = {};
   // Not 0: a conversation with this port begins and the machine runs, all by one message: the first
   // connect() to it and the first resume() find it done.
   uint32_t first_port = 0;
-  bool prefetch = false;     // Fork::prefetch
-  uint64_t deadline_ns = 0;  // CLOCK_MONOTONIC; 0: none
+  bool prefetch = false;       // Fork::prefetch
+  bool take_shell = false;     // Fork::take_shell
+  bool refill_shells = false;  // Fork::refill_shells
+  uint64_t deadline_ns = 0;    // CLOCK_MONOTONIC; 0: none
 };
 
 class HelperMachine final : public ForkedMachine {

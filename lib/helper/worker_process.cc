@@ -16,7 +16,8 @@ constexpr uint64_t kMillisecond = 1'000'000;
 constexpr int kEndsWithin = 100;
 // For the teardown of one machine; then the process is killed, with all its machines.
 constexpr int kTornDownWithin = 10'000;
-constexpr uint64_t kForgetWithin = 1'000 * kMillisecond;
+constexpr uint64_t kPostWithin = 1'000 * kMillisecond;
+constexpr uint64_t kRelieveWithin = 10 * kMillisecond;
 
 // What a worker says of itself; its machines have sockets of their own.
 class WorkerEvents final : public EventSink {
@@ -42,12 +43,13 @@ class WorkerProcess::Learned {
       : worker_(std::move(worker)), image_(std::move(image)), id_(id) {}
   ~Learned() {
     // A process that does not hear it has other troubles.
-    worker_->process_->channel().post(Forget{id_}, monotonic_ns() + kForgetWithin).IgnoreError();
+    worker_->process_->channel().post(Forget{id_}, monotonic_ns() + kPostWithin).IgnoreError();
   }
   Learned(const Learned&) = delete;
   Learned& operator=(const Learned&) = delete;
 
   uint64_t id() const { return id_; }
+  bool is_known() const { return worker_->alive(); }
 
  private:
   const std::shared_ptr<WorkerProcess> worker_;
@@ -130,10 +132,12 @@ class WorkerProcess::Machine final : public MachineHome {
 };
 
 StatusOr<std::shared_ptr<WorkerProcess>> WorkerProcess::create(
-    std::unique_ptr<HelperProcess> process, HelperEvents* events, LogSink* log) {
+    std::unique_ptr<HelperProcess> process, HelperEvents* events, LogSink* log,
+    const KeepShells& shells) {
   std::shared_ptr<WorkerProcess> self(new WorkerProcess(std::move(process), events));
   RAMET_ASSIGN_OR_RETURN(self->events_id_, events->add(self->process_->take_events(),
                                                        std::make_shared<WorkerEvents>(log)));
+  RAMET_RETURN_IF_ERROR(self->process_->channel().post(shells, monotonic_ns() + kPostWithin));
   return self;
 }
 
@@ -144,6 +148,8 @@ WorkerProcess::~WorkerProcess() {
 }
 
 uint64_t WorkerProcess::id_of(const Learned& learned) { return learned.id(); }
+
+bool WorkerProcess::is_known(const Learned& learned) { return learned.is_known(); }
 
 Status WorkerProcess::teach(uint64_t id, const PlanSource& source, uint64_t deadline_ns) {
   RequestChannel& channel = process_->channel();
@@ -166,7 +172,7 @@ StatusOr<std::shared_ptr<const WorkerProcess::Learned>> WorkerProcess::learn(
     // What was sent of it must not count as the next one's; nor must it be known where its answer
     // only came late.
     for (const uint64_t half : {uint64_t{0}, id}) {
-      process_->channel().post(Forget{half}, monotonic_ns() + kForgetWithin).IgnoreError();
+      process_->channel().post(Forget{half}, monotonic_ns() + kPostWithin).IgnoreError();
     }
     return taught;
   }
@@ -186,6 +192,11 @@ StatusOr<std::shared_ptr<MachineHome>> WorkerProcess::open_machine(std::shared_p
   const std::array<int, 2> theirs = {control[1].get(), events[1].get()};
   RAMET_RETURN_IF_ERROR(process_->channel().post(NewMachine{}, deadline_ns, theirs));
   return std::make_shared<Machine>(std::move(seat), std::move(control[0]), std::move(events[0]));
+}
+
+void WorkerProcess::relieve() {
+  // One that is at something else for so long, or has gone, has nothing to give that would help.
+  process_->channel().post(Relieve{}, monotonic_ns() + kRelieveWithin).IgnoreError();
 }
 
 WorkerProcess& WorkerProcess::of(const Seat& seat) { return seat.worker(); }

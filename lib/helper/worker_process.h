@@ -17,6 +17,7 @@
 #include "lib/helper/machine_home.h"
 #include "lib/helper/plan_files.h"
 #include "lib/helper/process.h"
+#include "lib/helper/wire/messages.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
 #include "vmm/memory/memory_image.h"
@@ -30,13 +31,16 @@ class WorkerProcess : public std::enable_shared_from_this<WorkerProcess> {
 
   // `events` and `log` outlive it.
   static StatusOr<std::shared_ptr<WorkerProcess>> create(std::unique_ptr<HelperProcess> process,
-                                                         HelperEvents* events, LogSink* log);
+                                                         HelperEvents* events, LogSink* log,
+                                                         const KeepShells& shells);
   ~WorkerProcess();
 
   // `image` is the memory of `source`, by which a template is known: it is no other template's.
   StatusOr<std::shared_ptr<const Learned>> learn(std::shared_ptr<const MemoryImage> image,
                                                  const PlanSource& source, uint64_t deadline_ns);
   static uint64_t id_of(const Learned& learned);
+  // Whether the process lives.
+  static bool is_known(const Learned& learned);
 
   // A place in the process, which counts from now on until it is given back by destruction.
   class Seat;
@@ -48,6 +52,9 @@ class WorkerProcess : public std::enable_shared_from_this<WorkerProcess> {
   // Places that are taken: by machines that live in it, are being made, or are still being torn
   // down.
   size_t seats() const { return seats_.load(std::memory_order_relaxed); }
+
+  // Has it give up what it can do without. Blocks for a moment at most.
+  void relieve();
 
   bool alive() const { return process_->channel().alive(); }
   void kill() { process_->kill(); }

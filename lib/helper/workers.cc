@@ -9,10 +9,8 @@ constexpr uint64_t kStartWithin = 10'000'000'000;
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Workers>> Workers::start(std::unique_ptr<HelperPool> pool,
-                                                  uint32_t processes, HelperEvents* events,
-                                                  LogSink* log) {
-  std::unique_ptr<Workers> self(new Workers(std::move(pool), events, log));
+StatusOr<std::unique_ptr<Workers>> Workers::start(Parts parts, uint32_t processes) {
+  std::unique_ptr<Workers> self(new Workers(std::move(parts)));
   const uint64_t deadline = monotonic_ns() + kStartWithin;
   for (uint32_t i = 0; i < processes; ++i) {
     RAMET_ASSIGN_OR_RETURN(self->processes_.emplace_back(), self->start_one(deadline));
@@ -21,8 +19,8 @@ StatusOr<std::unique_ptr<Workers>> Workers::start(std::unique_ptr<HelperPool> po
 }
 
 StatusOr<std::shared_ptr<WorkerProcess>> Workers::start_one(uint64_t deadline_ns) {
-  RAMET_ASSIGN_OR_RETURN(auto process, pool_->take(deadline_ns));
-  return WorkerProcess::create(std::move(process), &events_, &log_);
+  RAMET_ASSIGN_OR_RETURN(auto process, parts_.pool->take(deadline_ns));
+  return WorkerProcess::create(std::move(process), parts_.events, parts_.log, parts_.shells);
 }
 
 StatusOr<std::shared_ptr<const WorkerProcess::Seat>> Workers::choose(uint64_t deadline_ns) {
@@ -46,6 +44,17 @@ StatusOr<std::shared_ptr<const WorkerProcess::Seat>> Workers::choose(uint64_t de
   }
   RAMET_RETURN_IF_ERROR(chosen == nullptr ? failed : Status());
   return chosen->reserve();
+}
+
+void Workers::relieve() {
+  std::vector<std::shared_ptr<WorkerProcess>> processes;
+  {
+    const std::lock_guard lock(mutex_);
+    processes = processes_;
+  }
+  for (const auto& process : processes) {
+    process->relieve();
+  }
 }
 
 }  // namespace ramet::helper

@@ -22,23 +22,25 @@ namespace ramet::helper {
 
 class Workers {
  public:
-  // `pool` starts the processes. `events` and `log` outlive it.
-  static StatusOr<std::unique_ptr<Workers>> start(std::unique_ptr<HelperPool> pool,
-                                                  uint32_t processes, HelperEvents* events,
-                                                  LogSink* log);
+  struct Parts {
+    std::unique_ptr<HelperPool> pool;  // starts the processes
+    HelperEvents* events = nullptr;    // outlives them
+    LogSink* log = nullptr;            // so does this
+    KeepShells shells;                 // in each
+  };
+  static StatusOr<std::unique_ptr<Workers>> start(Parts parts, uint32_t processes);
 
   // A place in the one where the fewest are taken. Errors as HelperPool::take(), where none lives
   // and none can be started.
   StatusOr<std::shared_ptr<const WorkerProcess::Seat>> choose(uint64_t deadline_ns);
+  // Has each give up what it can do without.
+  void relieve();
 
  private:
-  Workers(std::unique_ptr<HelperPool> pool, HelperEvents* events, LogSink* log)
-      : pool_(std::move(pool)), events_(*events), log_(*log) {}
+  explicit Workers(Parts parts) : parts_(std::move(parts)) {}
   StatusOr<std::shared_ptr<WorkerProcess>> start_one(uint64_t deadline_ns);
 
-  const std::unique_ptr<HelperPool> pool_;
-  HelperEvents& events_;
-  LogSink& log_;
+  const Parts parts_;
   std::mutex mutex_;
   std::vector<std::shared_ptr<WorkerProcess>> processes_;
 };

@@ -7,7 +7,6 @@
 
 #include <catch2/catch.hpp>
 
-#include "lib/core/shell_pool.h"
 #include "lib/instance/reasons.h"
 #include "tests/kvm/helper_fixture.h"
 #include "tests/kvm/need_kvm.h"
@@ -30,7 +29,7 @@ struct Made {
   explicit Made(EngineConfig config, Program program = Program::kHello)
       : engine(make_engine(std::move(config))),
         from(share(make_template(engine.get(), program))),
-        pool(engine->shells().add(from)) {}
+        pool(engine->make_shells(from)) {}
 
   // True when so many stand ready, and no more come.
   bool settles_at(size_t count) const {
@@ -89,7 +88,7 @@ TEST_CASE("forks wait while the reaper is 64 machines behind, and are refused at
 TEST_CASE("all pools of an engine together hold no more than its most") {
   RAMET_NEED_KVM(kvm);
   const Made made({.ready_shells = 3, .max_shells = 4});
-  const auto other = made.engine->shells().add(made.from);
+  const auto other = made.engine->make_shells(made.from);
   made.pool->refill();
   CHECK(made.settles_at(3));
   other->refill();

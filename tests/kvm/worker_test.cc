@@ -161,6 +161,154 @@ TEST_CASE("a sandbox that is reset keeps its place in this process, one in a wor
   }
 }
 
+namespace {
+
+// An engine whose machines all go to one worker, and a template whose forks have an agent.
+struct WorkerWithShells {
+  explicit WorkerWithShells(EngineConfig config = {}) {
+    config.scratch_directory = temp_root();
+    config.worker_processes = 1;
+    config.machines_here = 0;
+    engine = testing::make_engine(std::move(config));
+    auto made = make_serving_template(engine);
+    REQUIRE(made.ok());
+    from = *std::move(made);
+    worker = helpers_of(::getpid()).at(0);
+  }
+  std::unique_ptr<SandboxMachine> fork(ForkSpec spec = {}) const {
+    spec.learned = learned;
+    auto box = fork_obedient(engine, *from, std::move(spec));
+    INFO(box.status().ToString());
+    REQUIRE(box.ok());
+    return *std::move(box);
+  }
+  // Live ones and those made ahead.
+  size_t machines() const { return open_in(worker, "kvm-vm"); }
+  bool settles_at(size_t count) const {
+    return wait_for([&] {
+      if (machines() != count) {
+        return false;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      return machines() == count;
+    });
+  }
+
+  std::shared_ptr<Engine> engine;
+  std::shared_ptr<const TemplateData> from;
+  std::shared_ptr<helper::LearnedSet> learned = std::make_shared<helper::LearnedSet>();
+  int worker = 0;
+};
+
+}  // namespace
+
+TEST_CASE(
+    "machines are made ahead in a worker once a fork there has answered, and forks use them") {
+  RAMET_NEED_KVM(kvm);
+  const WorkerWithShells made({.ready_shells = 2});
+  CHECK(made.machines() == 0);
+  const auto first = made.fork();
+  CHECK(made.settles_at(1 + 2));
+  // Each is a fork without a conversation, after which none are made.
+  const auto second = fork_machine(made.engine.get(), *made.from, {}, {});
+  REQUIRE(second.ok());
+  CHECK(made.settles_at(1 + 2));  // one that stood ready
+  const auto third =
+      fork_machine(made.engine.get(), *made.from, {}, {.use_shell = ShellUse::kNone});
+  REQUIRE(third.ok());
+  CHECK(made.settles_at(1 + 2 + 1));  // a new one
+  const auto fourth = made.fork();
+  for (const auto& box : {&first, &fourth}) {
+    const auto count = served(box->get());
+    CHECK((count.ok() && *count == 1));
+  }
+  CHECK(made.settles_at(4 + 2));
+}
+
+TEST_CASE("a sandbox in a worker that is reset takes a machine made ahead, many times") {
+  RAMET_NEED_KVM(kvm);
+  const WorkerWithShells made({.ready_shells = 1});
+  const auto box = made.fork();
+  for (int i = 0; i < 10; ++i) {
+    CHECK(command(box.get()).ok());
+    const Status reset = reset_sandbox(box.get(), *made.from,
+                                       {.ready_deadline_ns = monotonic_ns() + obedience_ns()});
+    INFO(reset.ToString());
+    REQUIRE(reset.ok());
+    const auto count = served(box.get());
+    CHECK((count.ok() && *count == 1));
+  }
+  CHECK(made.settles_at(1 + 1));
+}
+
+TEST_CASE("a worker keeps its share of the machines that may be made ahead, and no more") {
+  RAMET_NEED_KVM(kvm);
+  const WorkerWithShells made({.ready_shells = 2, .max_shells = 3});  // one there, two here
+  const auto box = made.fork();
+  CHECK(made.settles_at(1 + 1));
+}
+
+TEST_CASE("machines made ahead in a worker go when the engine relieves the host, and come back") {
+  RAMET_NEED_KVM(kvm);
+  const WorkerWithShells made({.ready_shells = 2});
+  const auto box = made.fork();
+  REQUIRE(made.settles_at(1 + 2));
+  made.engine->relieve();
+  CHECK(made.settles_at(1));
+  const auto other = made.fork();
+  CHECK(made.settles_at(2 + 2));
+}
+
+TEST_CASE("no machine is made ahead in a worker while the host is short of memory") {
+  RAMET_NEED_KVM(kvm);
+  auto is_short = std::make_shared<std::atomic<bool>>(false);
+  const WorkerWithShells made({.ready_shells = 2, .pressure_source = [is_short] {
+                                 PressureFigures figures;
+                                 figures.full = *is_short ? 10'000 : 0;
+                                 figures.some = figures.full;
+                                 return figures;
+                               }});
+  const auto box = made.fork({.use_shell = ShellUse::kNone});
+  CHECK(made.settles_at(1));
+  const auto other = made.fork();
+  REQUIRE(made.settles_at(2 + 2));
+  *is_short = true;
+  std::this_thread::sleep_for(std::chrono::nanoseconds(2 * PressureGate::kFreshNs));
+  // Without admission, which would wait.
+  const auto third = fork_machine(made.engine.get(), *made.from, {}, {.first_port = 1});
+  REQUIRE(third.ok());
+  CHECK_FALSE(made.engine->gate().enter(monotonic_ns() + kSecond / 10).ok());
+  CHECK(made.machines() <= 3);  // and those that stood ready are gone, or going
+}
+
+TEST_CASE("a template stays known to a worker, with what is made ahead, until nobody has it") {
+  RAMET_NEED_KVM(kvm);
+  WorkerWithShells made({.ready_shells = 1});
+  const auto known = [&] { return open_in(made.worker, "memfd:hostile-guest") != 0; };
+  made.fork();  // gone at once
+  CHECK(made.settles_at(1));
+  CHECK(known());
+  made.learned.reset();
+  CHECK(made.settles_at(0));
+  CHECK_FALSE(known());
+}
+
+TEST_CASE("what a killed worker knew of a template, the one in its place is taught") {
+  RAMET_NEED_KVM(kvm);
+  WorkerWithShells made({.ready_shells = 1});
+  made.fork();
+  REQUIRE(::kill(made.worker, SIGKILL) == 0);
+  StatusOr<std::unique_ptr<SandboxMachine>> box = absl::UnknownError("none yet");
+  REQUIRE(wait_for([&] {
+    box = fork_obedient(made.engine, *made.from, {.learned = made.learned});
+    return box.ok();
+  }));
+  CHECK(command(box->get()).ok());
+  REQUIRE(wait_for([&] { return helpers_of(::getpid()).size() == 1; }));
+  made.worker = helpers_of(::getpid()).at(0);
+  CHECK(made.settles_at(1 + 1));
+}
+
 TEST_CASE("the end of a guest in a worker is told with its reason, and the others go on") {
   RAMET_NEED_KVM(kvm);
   const auto engine = engine_of_workers(1);

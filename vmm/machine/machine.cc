@@ -87,14 +87,11 @@ StatusOr<std::unique_ptr<Machine>> Machine::restore(const Host& host,
     return absl::DataLossError(absl::StrFormat("a snapshot of %d vCPUs", state.vcpus.size()));
   }
   if (!same_layout(memory->regions(), state.regions)) {
-    uint64_t saved_bytes = 0;
-    for (const MemoryRegion& region : state.regions) {
-      saved_bytes += region.size;
-    }
     return absl::InvalidArgumentError(absl::StrFormat(
         "restore a snapshot of %d bytes in %d regions over memory of %d bytes in %d regions, or at "
         "other addresses",
-        saved_bytes, state.regions.size(), memory->total_bytes(), memory->regions().size()));
+        total_bytes(state.regions), state.regions.size(), memory->total_bytes(),
+        memory->regions().size()));
   }
   RAMET_RETURN_IF_ERROR(x86::check_compatible(state.cpuid, host.kvm->supported_cpuid()));
   RAMET_ASSIGN_OR_RETURN(auto machine, make(host, std::move(memory), state.cpuid));

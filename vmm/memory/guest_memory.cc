@@ -94,9 +94,9 @@ StatusOr<std::unique_ptr<GuestMemory>> GuestMemory::create(const MemoryView& vie
   return memory;
 }
 
-uint64_t GuestMemory::total_bytes() const {
+uint64_t total_bytes(std::span<const MemoryRegion> regions) {
   uint64_t total = 0;
-  for (const MemoryRegion& region : regions_) {
+  for (const MemoryRegion& region : regions) {
     total += region.size;
   }
   return total;

@@ -32,6 +32,9 @@ struct MemoryRegion {
   friend bool operator==(const MemoryRegion&, const MemoryRegion&) = default;
 };
 
+// Of all of them together.
+uint64_t total_bytes(std::span<const MemoryRegion> regions);
+
 // What a machine's memory is mapped from: one file, and over some of it others: each part of
 // theirs lies where it lies in memory. Descriptors are the caller's.
 struct MemoryView {
@@ -66,7 +69,7 @@ class GuestMemory {
                                                        MapMode mode);
 
   const std::vector<MemoryRegion>& regions() const { return regions_; }
-  uint64_t total_bytes() const;
+  uint64_t total_bytes() const { return ramet::total_bytes(regions_); }
 
   // True when all of `slice` is RAM of one region. An empty slice is contained where its start is.
   bool contains(GuestSlice slice) const { return locate(slice) != nullptr; }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lib/helper/wire/plan.h"
+#include "lib/instance/machine_source.h"
 #include "vmm/base/status.h"
 #include "vmm/base/unique_fd.h"
 
@@ -17,6 +18,10 @@ namespace ramet::helper {
 struct ForkSource {
   UniqueFd memory;
   Plan plan;  // of whose memory the first file is `memory`
+
+  MachineSource machine_source() const {
+    return {.memory = plan.memory, .state = &plan.state.machine, .working_set = &plan.working_set};
+  }
 };
 
 // `plan` holds the bytes of a plan, `files` what it counts on.

@@ -169,6 +169,8 @@ Status serve_many(const char* namespaces, jail::JailOptions options, const Helpe
   // As of machines in the embedder's process, whose snapshots its own threads take.
   RAMET_ASSIGN_OR_RETURN(const auto snapshots,
                          WorkerPool::start_unconfined(jail.get(), "ramet-snapshot"));
+  RAMET_ASSIGN_OR_RETURN(const auto shell_maker,
+                         WorkerPool::start_unconfined(jail.get(), "ramet-shells"));
   RAMET_ASSIGN_OR_RETURN(auto kvm, Kvm::adopt(UniqueFd(kKvmFd), "the KVM device"));
   RAMET_ASSIGN_OR_RETURN(const auto worker, Worker::create({.kvm = std::move(kvm),
                                                             .jail = jail.get(),
@@ -176,7 +178,8 @@ Status serve_many(const char* namespaces, jail::JailOptions options, const Helpe
                                                             .watch = &watch,
                                                             .snapshots = snapshots.get(),
                                                             .intercept = hooks.intercept},
-                                                           reaper.get()));
+                                                           {.reaper = reaper.get(),
+                                                            .shell_maker = shell_maker.get()}));
   refusals.begin({workers.get(), reaper.get()}, &watch, worker.get());
   RAMET_RETURN_IF_ERROR(worker->greet(hello));
   worker->run();

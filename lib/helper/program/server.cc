@@ -105,6 +105,8 @@ bool Server::serve_request() {
 }
 
 Server::~Server() {
+  // A fork that was killed as soon as it had answered.
+  refill_shells();
   std::unique_lock lock(snapshot_mutex_);
   snapshot_done_.wait(lock, [&] { return !in_snapshot_; });
 }
@@ -144,7 +146,8 @@ Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
   if (instance_ == nullptr) {
     return Done{no_machine()};
   }
-  if (is<NewMachine>(request) || is<Learn>(request) || is<Forget>(request)) {
+  if (is<NewMachine>(request) || is<Learn>(request) || is<Forget>(request) ||
+      is<KeepShells>(request) || is<Relieve>(request)) {
     return Done{absl::InvalidArgumentError("a request to a worker process, and to no machine")};
   }
   if (const auto* connect_request = std::get_if<Connect>(&request)) {
@@ -175,14 +178,13 @@ Reply Server::answer(const Request& request, std::vector<UniqueFd> files) {
   return instance_->metrics();
 }
 
-StatusOr<std::shared_ptr<const ForkSource>> Server::source_of(const Fork& fork,
-                                                              std::vector<UniqueFd>* files) {
+StatusOr<LearnedTemplate> Server::template_of(const Fork& fork, std::vector<UniqueFd>* files) {
   if (fork.template_id != 0) {
-    auto source = parts_.source ? parts_.source(fork.template_id) : nullptr;
-    if (source == nullptr) {
+    const auto* learned = parts_.learned ? parts_.learned(fork.template_id) : nullptr;
+    if (learned == nullptr) {
       return absl::FailedPreconditionError("a fork of a template that this process does not know");
     }
-    return source;
+    return *learned;
   }
   if (files->size() < 2) {
     return absl::InvalidArgumentError(absl::StrFormat("a fork with %d files", files->size()));
@@ -190,16 +192,27 @@ StatusOr<std::shared_ptr<const ForkSource>> Server::source_of(const Fork& fork,
   RAMET_ASSIGN_OR_RETURN(auto source, read_source(std::move((*files)[0]), (*files)[1],
                                                   std::exchange(plan_files_, {})));
   files->erase(files->begin(), files->begin() + 2);
-  return source;
+  return LearnedTemplate{.source = std::move(source)};
 }
 
-Status Server::bound_process(const Fork& fork, const GuestMemory& memory, const Plan& plan) {
+StatusOr<std::unique_ptr<Machine>> Server::machine_for(const Fork& fork,
+                                                       const LearnedTemplate& from) {
+  if (fork.take_shell && from.shells != nullptr) {
+    if (auto shell = from.shells->take()) {
+      return shell;
+    }
+  }
+  return make_machine({.kvm = parts_.kvm, .jail = parts_.jail}, from.source->machine_source(),
+                      fork.prefetch ? Prefetch::kYes : Prefetch::kNo);
+}
+
+Status Server::bound_process(const Fork& fork, const Plan& plan) {
   // Nothing but the overlay is written to.
   const uint64_t overlay_bytes =
       plan.disks.scratch == nullptr ? 0 : plan.disks.scratch->size_bytes();
   RAMET_RETURN_IF_ERROR(jail::limit_file_bytes(overlay_bytes));
   const HelperBounds bounds =
-      bounds_of(fork.limits, memory.total_bytes(),
+      bounds_of(fork.limits, total_bytes(plan.state.machine.regions),
                 static_cast<uint32_t>(plan.state.machine.vcpus.size()), overlay_bytes);
   RAMET_RETURN_IF_ERROR(jail::limit_private_bytes(bounds.data_bytes));
   return jail::limit_cpu_time(bounds.cpu_seconds);
@@ -209,8 +222,8 @@ StatusOr<Forked> Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   if (instance_ != nullptr) {
     return absl::FailedPreconditionError("there is a machine already");
   }
-  RAMET_ASSIGN_OR_RETURN(const auto source, source_of(fork, &files));
-  const Plan& plan = source->plan;
+  RAMET_ASSIGN_OR_RETURN(const LearnedTemplate from, template_of(fork, &files));
+  const Plan& plan = from.source->plan;
   const size_t overlays = plan.disks.scratch == nullptr ? 0 : 1;
   if (files.size() != overlays + (fork.first_port == 0 ? 0 : 1)) {
     return absl::InvalidArgumentError(absl::StrFormat(
@@ -220,10 +233,8 @@ StatusOr<Forked> Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
     overlays_.push_back(std::move(files[0]));
     template_layers_ = plan.disks.scratch->depth();
   }
-  RAMET_ASSIGN_OR_RETURN(
-      auto memory, GuestMemory::create(plan.memory, plan.state.machine.regions, MapMode::kPrivate));
-  if (!parts_.source) {
-    RAMET_RETURN_IF_ERROR(bound_process(fork, *memory, plan));
+  if (!parts_.learned) {
+    RAMET_RETURN_IF_ERROR(bound_process(fork, plan));
   }
   const InstanceHost host = {.machine = {.kvm = parts_.kvm, .jail = parts_.jail},
                              .workers = parts_.workers,
@@ -235,12 +246,7 @@ StatusOr<Forked> Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   if (fork.wants_console) {
     options.console = [this](std::string_view text) { outbox_.console(text); };
   }
-  RAMET_ASSIGN_OR_RETURN(auto machine,
-                         Machine::restore(host.machine, std::move(memory), plan.state.machine));
-  // What cannot be had ahead the guest's faults get.
-  if (fork.prefetch) {
-    machine->prefetch(plan.working_set).IgnoreError();
-  }
+  RAMET_ASSIGN_OR_RETURN(auto machine, machine_for(fork, from));
   RAMET_ASSIGN_OR_RETURN(
       auto instance, Instance::restore(host, std::move(machine), plan.state, std::move(options)));
   RAMET_RETURN_IF_ERROR(instance->change_generation(fork.generation));
@@ -248,6 +254,9 @@ StatusOr<Forked> Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   instance_->on_end(
       [this](const Status& why) { outbox_.ended({.why = why, .metrics = instance_->metrics()}); });
   const Forked forked = {.ready_ns = monotonic_ns()};
+  if (fork.refill_shells) {
+    to_refill_ = from.shells;
+  }
   if (fork.first_port != 0) {
     RAMET_RETURN_IF_ERROR(begin(fork.first_port, std::move(files.back())));
   }
@@ -324,7 +333,21 @@ StatusOr<SnapshotTaken> Server::try_snapshot(const TakeSnapshot& how, std::vecto
 void Server::run_relay(uint64_t id) {
   const auto found = relays_.find(id);
   if (found != relays_.end() && !found->second->run()) {
-    relays_.erase(found);
+    end_relay(found);
+  }
+}
+
+void Server::end_relay(Relays::iterator relay) {
+  // Not before: making a machine and the guest's first faults want the same locks.
+  if (relay->first == kFirstRelayId) {
+    refill_shells();
+  }
+  relays_.erase(relay);
+}
+
+void Server::refill_shells() {
+  if (const auto shells = std::exchange(to_refill_, {}).lock()) {
+    shells->refill();
   }
 }
 
@@ -332,7 +355,7 @@ void Server::run_dirty_relays() {
   for (auto next = relays_.begin(); next != relays_.end();) {
     const auto relay = next++;
     if (relay->second->take_dirty() && !relay->second->run()) {
-      relays_.erase(relay);
+      end_relay(relay);
     }
   }
 }

@@ -24,10 +24,17 @@
 #include "lib/helper/program/waker.h"
 #include "lib/helper/wire/messages.h"
 #include "lib/instance/instance.h"
+#include "lib/instance/shell_pool.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/socket.h"
 
 namespace ramet::helper {
+
+// A template that a worker process knows.
+struct LearnedTemplate {
+  std::shared_ptr<const ForkSource> source;
+  std::shared_ptr<ShellPool> shells = {};  // null: no machines of it are made ahead
+};
 
 // What stands ready when the embedder's first request comes; all of it outlives the server.
 struct ServerParts {
@@ -39,7 +46,7 @@ struct ServerParts {
   WorkerPool* snapshots = nullptr;
   // Of a worker process: the template with this id; null where there is none. Its machines are
   // bounded by their limits alone, for the process is not theirs.
-  std::function<std::shared_ptr<const ForkSource>(uint64_t id)> source = {};
+  std::function<const LearnedTemplate*(uint64_t id)> learned = {};
   // HelperHooks::intercept
   std::function<std::optional<Status>(const Request&, const ServerParts&)> intercept = {};
 };
@@ -82,16 +89,20 @@ class Server {
   // What a Fork with a first port does once there is a machine.
   Status begin(uint32_t first_port, UniqueFd conversation);
   // Takes what belongs to the plan out of `files`.
-  StatusOr<std::shared_ptr<const ForkSource>> source_of(const Fork& fork,
-                                                        std::vector<UniqueFd>* files);
+  StatusOr<LearnedTemplate> template_of(const Fork& fork, std::vector<UniqueFd>* files);
+  // One that stands ready, or a new one.
+  StatusOr<std::unique_ptr<Machine>> machine_for(const Fork& fork, const LearnedTemplate& from);
   // What a process with one machine may use.
-  Status bound_process(const Fork& fork, const GuestMemory& memory, const Plan& plan);
+  Status bound_process(const Fork& fork, const Plan& plan);
   Status connect(uint32_t guest_port, UniqueFd conversation);
   Reply take_snapshot(const TakeSnapshot& how, std::vector<UniqueFd> files);
   StatusOr<SnapshotTaken> try_snapshot(const TakeSnapshot& how, std::vector<UniqueFd> files);
   // On a thread of the disk's.
   StatusOr<UniqueFd> next_overlay();
+  using Relays = std::map<uint64_t, std::unique_ptr<Relay>>;
   void run_relay(uint64_t id);
+  void end_relay(Relays::iterator relay);
+  void refill_shells();
   void run_dirty_relays();
 
   const ServerParts parts_;
@@ -111,7 +122,9 @@ class Server {
   bool in_snapshot_ = false;  // on the thread of parts_.snapshots
   std::unique_ptr<Instance> instance_;
   uint64_t next_id_;
-  std::map<uint64_t, std::unique_ptr<Relay>> relays_;  // last: their streams are the instance's
+  // Are refilled when the first conversation is over; their template may be forgotten before.
+  std::weak_ptr<ShellPool> to_refill_;
+  Relays relays_;  // last: their streams are the instance's
 };
 
 }  // namespace ramet::helper

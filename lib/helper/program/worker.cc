@@ -27,8 +27,8 @@ constexpr size_t kLearnFiles = 2;
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Worker>> Worker::create(const ServerParts& parts, WorkerPool* reaper) {
-  std::unique_ptr<Worker> worker(new Worker(parts, reaper));
+StatusOr<std::unique_ptr<Worker>> Worker::create(const ServerParts& parts, const Pools& pools) {
+  std::unique_ptr<Worker> worker(new Worker(parts, pools));
   RAMET_RETURN_IF_ERROR(worker->prepare());
   return worker;
 }
@@ -72,7 +72,7 @@ void Worker::serve_machine(uint64_t id) {
     return;
   }
   sys::epoll_remove(epoll_.get(), found->second->epoll());
-  reaper_.post(
+  pools_.reaper->post(
       [server = std::shared_ptr<Server>(std::move(found->second))]() mutable { server.reset(); });
   servers_.erase(found);
 }
@@ -111,8 +111,15 @@ Status Worker::answer(const Request& request, std::vector<UniqueFd> files) {
     if (to_forget->template_id == 0) {
       plan_files_.clear();
     } else {
-      sources_.erase(to_forget->template_id);
+      templates_.erase(to_forget->template_id);
     }
+    return Status();
+  }
+  if (const auto* keep = std::get_if<KeepShells>(&request)) {
+    return keep_shells(*keep);
+  }
+  if (std::holds_alternative<Relieve>(request)) {
+    relieve();
     return Status();
   }
   return absl::InvalidArgumentError("a worker process has no machine of its own");
@@ -125,8 +132,35 @@ Status Worker::learn(const Learn& learn, std::vector<UniqueFd> files) {
   }
   RAMET_ASSIGN_OR_RETURN(auto source,
                          read_source(std::move(files[0]), files[1], std::move(of_plan)));
-  sources_[learn.template_id] = std::move(source);
+  LearnedTemplate learned = {.source = std::move(source)};
+  if (shells_ != nullptr) {
+    learned.shells = shells_->add(
+        [host = Machine::Host{.kvm = parts_.kvm, .jail = parts_.jail}, from = learned.source] {
+          return make_machine(host, from->machine_source(), Prefetch::kYes);
+        });
+  }
+  templates_[learn.template_id] = std::move(learned);
   return Status();
+}
+
+Status Worker::keep_shells(const KeepShells& keep) {
+  if (shells_ != nullptr) {
+    return absl::FailedPreconditionError("how many machines are made ahead was said before");
+  }
+  // The embedder knows when the host is short, and does not have them refilled then.
+  shells_ = std::make_unique<Shells>(Shells::Parts{.maker = pools_.shell_maker,
+                                                   .reaper = pools_.reaper,
+                                                   .host_is_short = [] { return false; },
+                                                   .per_template = keep.per_template,
+                                                   .max = keep.max});
+  return Status();
+}
+
+void Worker::relieve() {
+  if (shells_ != nullptr) {
+    shells_->drop();
+  }
+  parts_.jail->give_up_idle();
 }
 
 // Where it fails the embedder learns of it by the end of its sockets.
@@ -135,9 +169,9 @@ Status Worker::take_machine(std::vector<UniqueFd> files) {
     return absl::InvalidArgumentError(absl::StrFormat("a machine of %d sockets", files.size()));
   }
   ServerParts parts = parts_;
-  parts.source = [this](uint64_t id) -> std::shared_ptr<const ForkSource> {
-    const auto found = sources_.find(id);
-    return found == sources_.end() ? nullptr : found->second;
+  parts.learned = [this](uint64_t id) -> const LearnedTemplate* {
+    const auto found = templates_.find(id);
+    return found == templates_.end() ? nullptr : &found->second;
   };
   RAMET_ASSIGN_OR_RETURN(auto server,
                          Server::create(parts, std::move(files[0]), std::move(files[1]), room_));

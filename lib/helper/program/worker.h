@@ -26,8 +26,12 @@ namespace ramet::helper {
 
 class Worker {
  public:
-  // All of `parts` and `reaper` outlive it.
-  static StatusOr<std::unique_ptr<Worker>> create(const ServerParts& parts, WorkerPool* reaper);
+  struct Pools {
+    WorkerPool* reaper = nullptr;
+    WorkerPool* shell_maker = nullptr;  // without a filter, as this thread
+  };
+  // All of `parts` and `pools` outlive it.
+  static StatusOr<std::unique_ptr<Worker>> create(const ServerParts& parts, const Pools& pools);
 
   // Sends the first reply.
   Status greet(const Hello& hello);
@@ -37,24 +41,27 @@ class Worker {
   void log(LogLevel level, std::string_view line) { outbox_.log(level, line); }
 
  private:
-  Worker(const ServerParts& parts, WorkerPool* reaper)
-      : parts_(parts), reaper_(*reaper), outbox_(kEventsFd) {}
+  Worker(const ServerParts& parts, const Pools& pools)
+      : parts_(parts), pools_(pools), outbox_(kEventsFd) {}
   Status prepare();
 
   // False when the embedder has gone.
   bool serve_request();
   Status answer(const Request& request, std::vector<UniqueFd> files);
   Status learn(const Learn& learn, std::vector<UniqueFd> files);
+  Status keep_shells(const KeepShells& keep);
+  void relieve();
   Status take_machine(std::vector<UniqueFd> files);
   void serve_machine(uint64_t id);
 
   const ServerParts parts_;
-  WorkerPool& reaper_;
+  const Pools pools_;
   Outbox outbox_;
   UniqueFd epoll_;
   std::vector<std::byte> room_ = std::vector<std::byte>(kMaxMessage);
   std::vector<UniqueFd> plan_files_;
-  std::map<uint64_t, std::shared_ptr<const ForkSource>> sources_;
+  std::unique_ptr<Shells> shells_;  // null until the embedder says how many
+  std::map<uint64_t, LearnedTemplate> templates_;
   uint64_t next_id_;
   std::map<uint64_t, std::unique_ptr<Server>> servers_;
 };

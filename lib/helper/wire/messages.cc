@@ -125,6 +125,11 @@ struct Body {
   void operator()(const AskMetrics&) const {}
   void operator()(const AskMemory&) const {}
   void operator()(const NewMachine&) const {}
+  void operator()(const Relieve&) const {}
+  void operator()(const KeepShells& keep) const {
+    out->number(keep.per_template);
+    out->number(keep.max);
+  }
   void operator()(const TakeSnapshot& take) const {
     out->number(take.expected_bytes);
     out->number(take.known_layers);
@@ -137,7 +142,9 @@ struct Body {
     out->number(fork.host_port_offset);
     out->number(static_cast<uint8_t>(fork.wants_console));
     out->number(fork.first_port);
-    out->number(static_cast<uint8_t>(fork.prefetch));
+    for (const bool flag : {fork.prefetch, fork.take_shell, fork.refill_shells}) {
+      out->number(static_cast<uint8_t>(flag));
+    }
     encode_limits(fork.limits, out);
   }
   void operator()(const Connect& connect) const { out->number(connect.guest_port); }
@@ -186,7 +193,9 @@ Fork decode_fork(Decoder* in) {
   fork.host_port_offset = in->number<uint32_t>();
   fork.wants_console = in->boolean("console");
   fork.first_port = in->number<uint32_t>();
-  fork.prefetch = in->boolean("prefetch");
+  for (bool* flag : {&fork.prefetch, &fork.take_shell, &fork.refill_shells}) {
+    *flag = in->boolean("prefetch, or a shell");
+  }
   fork.limits = decode_limits(in);
   return fork;
 }
@@ -211,7 +220,8 @@ std::vector<std::byte> encode(const Reply& reply) { return encode_message(reply)
 std::vector<std::byte> encode(const Event& event) { return encode_message(event); }
 
 bool wants_reply(const Request& request) {
-  return !std::holds_alternative<NewMachine>(request) && !std::holds_alternative<Forget>(request);
+  return !std::holds_alternative<NewMachine>(request) && !std::holds_alternative<Forget>(request) &&
+         !std::holds_alternative<KeepShells>(request) && !std::holds_alternative<Relieve>(request);
 }
 
 sys::Result send_reply(int control, Sequence number, const Reply& reply) {
@@ -260,6 +270,16 @@ StatusOr<Request> decode_request(std::span<const std::byte> bytes) {
       request = take;
       break;
     }
+    case number_of<Request, KeepShells>(): {
+      KeepShells keep;
+      keep.per_template = in.number<uint32_t>();
+      keep.max = in.number<uint32_t>();
+      request = keep;
+      break;
+    }
+    case number_of<Request, Relieve>():
+      request = Relieve{};
+      break;
     default:
       return unknown("a request", kind);
   }

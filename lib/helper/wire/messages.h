@@ -52,7 +52,10 @@ struct Fork {
   // Not 0: the conversation with this port of the guest begins, and then the machine runs: what
   // Connect and Resume would do, for one message.
   uint32_t first_port = 0;
-  bool prefetch = false;  // makes the template's working set ready before the guest runs
+  bool prefetch = false;    // makes the template's working set ready before the guest runs
+  bool take_shell = false;  // a machine that stands ready, where the process has one
+  // More are made ahead once the first conversation is over.
+  bool refill_shells = false;
   InstanceLimits limits = {};
 };
 // Begins a conversation with a port of the guest; with it comes a message socket that carries it.
@@ -82,8 +85,15 @@ struct Learn {
 struct Forget {
   uint64_t template_id = 0;
 };
+// How many machines are kept made ahead of need from now on; once. No reply.
+struct KeepShells {
+  uint32_t per_template = 0;
+  uint32_t max = 0;  // over all templates
+};
+// Gives up what the process can do without: machines made ahead, idle threads. No reply.
+struct Relieve {};
 using Request = std::variant<Files, Fork, Connect, Resume, Pause, AskMetrics, AskMemory, NewMachine,
-                             Learn, Forget, TakeSnapshot>;
+                             Learn, Forget, TakeSnapshot, KeepShells, Relieve>;
 bool wants_reply(const Request& request);
 
 std::vector<std::byte> encode(const Request& request);

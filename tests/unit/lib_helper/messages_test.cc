@@ -43,7 +43,9 @@ TEST_CASE("a fork's request keeps its generation, ports, wish for a console and 
                .host_port_offset = 8192,
                .wants_console = true,
                .first_port = 1024,
-               .prefetch = true};
+               .prefetch = true,
+               .take_shell = true,
+               .refill_shells = true};
   fork.limits = {.wall_ns = 1,
                  .cpu_ns = 2,
                  .private_bytes = 3,
@@ -63,6 +65,8 @@ TEST_CASE("a fork's request keeps its generation, ports, wish for a console and 
   CHECK(same->wants_console);
   CHECK(same->first_port == 1024);
   CHECK(same->prefetch);
+  CHECK(same->take_shell);
+  CHECK(same->refill_shells);
   CHECK(same->limits == fork.limits);
   check_no_part_is_taken(bytes, decode_request);
 }
@@ -74,6 +78,10 @@ TEST_CASE("requests without arguments are told apart") {
   CHECK(std::holds_alternative<AskMetrics>(*decode_request(encode(Request(AskMetrics{})))));
   CHECK(std::holds_alternative<AskMemory>(*decode_request(encode(Request(AskMemory{})))));
   CHECK(std::holds_alternative<NewMachine>(*decode_request(encode(Request(NewMachine{})))));
+  CHECK(std::holds_alternative<Relieve>(*decode_request(encode(Request(Relieve{})))));
+  const auto keep = decode_request(encode(Request(KeepShells{2, 64})));
+  CHECK(std::get<KeepShells>(*keep).per_template == 2);
+  CHECK(std::get<KeepShells>(*keep).max == 64);
   CHECK(std::get<Connect>(*decode_request(encode(Request(Connect{1024})))).guest_port == 1024);
   CHECK(std::get<Learn>(*decode_request(encode(Request(Learn{7})))).template_id == 7);
   CHECK(std::get<Forget>(*decode_request(encode(Request(Forget{7})))).template_id == 7);
@@ -88,6 +96,8 @@ TEST_CASE("all requests are answered but those that nobody waits for") {
   CHECK(wants_reply(Resume{}));
   CHECK_FALSE(wants_reply(NewMachine{}));
   CHECK_FALSE(wants_reply(Forget{}));
+  CHECK_FALSE(wants_reply(KeepShells{}));
+  CHECK_FALSE(wants_reply(Relieve{}));
 }
 
 TEST_CASE("a reply carries a status with its reason") {

@@ -1,24 +1,10 @@
-#include "lib/core/shell_pool.h"
+#include "lib/instance/shell_pool.h"
 
 #include <chrono>
 #include <utility>
 #include <vector>
 
 namespace ramet {
-
-StatusOr<std::unique_ptr<Machine>> make_shell(const Machine::Host& host, const TemplateData& from,
-                                              Prefetch prefetch) {
-  RAMET_ASSIGN_OR_RETURN(
-      auto memory,
-      GuestMemory::create(from.memory->view(), from.state.machine.regions, MapMode::kPrivate));
-  RAMET_ASSIGN_OR_RETURN(auto machine,
-                         Machine::restore(host, std::move(memory), from.state.machine));
-  // What cannot be had ahead the guest's faults get.
-  if (prefetch == Prefetch::kYes) {
-    machine->prefetch(from.working_set).IgnoreError();
-  }
-  return machine;
-}
 
 std::unique_ptr<Machine> ShellPool::take_locked() {
   if (ready_.empty()) {
@@ -75,7 +61,7 @@ void ShellPool::make() {
   const Shells::Parts& parts = shells_.parts();
   StatusOr<std::unique_ptr<Machine>> made = absl::ResourceExhaustedError("the host is short");
   if (!parts.host_is_short()) {
-    made = make_shell(parts.host, *from_);
+    made = make_one_();
   }
   const std::lock_guard lock(mutex_);
   making_ = false;

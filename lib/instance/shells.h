@@ -1,11 +1,11 @@
-// Shells: the machines that an engine keeps made ahead of need, over all its templates: how many,
-// who makes them, and how they go when the host is short.
+// Shells: the machines that a process keeps made ahead of need, over all templates: how many, who
+// makes them, and how they go when the host is short.
 //
-// Thread rule: every method from any thread. It outlives its pools' jobs: the engine joins the
-// maker before anything that the jobs use goes.
+// Thread rule: every method from any thread. It outlives its pools' jobs: its owner joins the maker
+// before anything that the jobs use goes.
 // Invariant: at most `max` shells stand ready or are being made.
-#ifndef RAMET_LIB_CORE_SHELLS_H_
-#define RAMET_LIB_CORE_SHELLS_H_
+#ifndef RAMET_LIB_INSTANCE_SHELLS_H_
+#define RAMET_LIB_INSTANCE_SHELLS_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +14,7 @@
 #include <mutex>
 #include <vector>
 
-#include "lib/core/template_data.h"
+#include "vmm/base/status.h"
 #include "vmm/io/worker_pool.h"
 #include "vmm/machine/machine.h"
 
@@ -25,7 +25,6 @@ class ShellPool;
 class Shells {
  public:
   struct Parts {
-    Machine::Host host;
     WorkerPool* maker = nullptr;   // makes them; its thread has no filter
     WorkerPool* reaper = nullptr;  // takes those down that nobody wants
     // Whether the host is too short of memory for what nobody has asked for yet.
@@ -36,8 +35,8 @@ class Shells {
   explicit Shells(Parts parts) : parts_(std::move(parts)) {}
 
   const Parts& parts() const { return parts_; }
-  // Those of one template, from its first fork on.
-  std::shared_ptr<ShellPool> add(std::shared_ptr<const TemplateData> from);
+  // Those of one template, from its first fork on. `make` makes one, on the maker's thread.
+  std::shared_ptr<ShellPool> add(std::function<StatusOr<std::unique_ptr<Machine>>()> make);
   // Gives all that stand ready to the reaper; says how many they were.
   size_t drop();
 
@@ -54,4 +53,4 @@ class Shells {
 
 }  // namespace ramet
 
-#endif  // RAMET_LIB_CORE_SHELLS_H_
+#endif  // RAMET_LIB_INSTANCE_SHELLS_H_

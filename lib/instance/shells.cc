@@ -1,13 +1,13 @@
-#include "lib/core/shells.h"
+#include "lib/instance/shells.h"
 
 #include <utility>
 
-#include "lib/core/shell_pool.h"
+#include "lib/instance/shell_pool.h"
 
 namespace ramet {
 
-std::shared_ptr<ShellPool> Shells::add(std::shared_ptr<const TemplateData> from) {
-  auto pool = std::make_shared<ShellPool>(this, std::move(from));
+std::shared_ptr<ShellPool> Shells::add(std::function<StatusOr<std::unique_ptr<Machine>>()> make) {
+  auto pool = std::make_shared<ShellPool>(this, std::move(make));
   const std::lock_guard lock(mutex_);
   std::erase_if(pools_, [](const std::weak_ptr<ShellPool>& each) { return each.expired(); });
   pools_.push_back(pool);

@@ -5,34 +5,27 @@
 // Thread rule: every method from any thread.
 // Invariant: a shell has never run, and is given to one fork only. They are made one at a time, and
 // not while the host is short of memory.
-#ifndef RAMET_LIB_CORE_SHELL_POOL_H_
-#define RAMET_LIB_CORE_SHELL_POOL_H_
+#ifndef RAMET_LIB_INSTANCE_SHELL_POOL_H_
+#define RAMET_LIB_INSTANCE_SHELL_POOL_H_
 
 #include <condition_variable>
 #include <cstddef>
-#include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <vector>
 
-#include "lib/core/shells.h"
-#include "lib/core/template_data.h"
+#include "lib/instance/shells.h"
 #include "vmm/base/status.h"
 #include "vmm/machine/machine.h"
 
 namespace ramet {
 
-// Whether the pages of its template's working set are made ready in a machine.
-enum class Prefetch : uint8_t { kYes, kNo };
-
-// A machine of this template as it stands in a shell.
-StatusOr<std::unique_ptr<Machine>> make_shell(const Machine::Host& host, const TemplateData& from,
-                                              Prefetch prefetch = Prefetch::kYes);
-
 class ShellPool : public std::enable_shared_from_this<ShellPool> {
  public:
-  ShellPool(Shells* shells, std::shared_ptr<const TemplateData> from)
-      : shells_(*shells), from_(std::move(from)) {}
+  // `make` makes one, on the maker's thread.
+  ShellPool(Shells* shells, std::function<StatusOr<std::unique_ptr<Machine>>()> make)
+      : shells_(*shells), make_one_(std::move(make)) {}
   ~ShellPool() { drop(); }
   ShellPool(const ShellPool&) = delete;
   ShellPool& operator=(const ShellPool&) = delete;
@@ -57,7 +50,7 @@ class ShellPool : public std::enable_shared_from_this<ShellPool> {
   std::unique_ptr<Machine> take_locked();
 
   Shells& shells_;
-  const std::shared_ptr<const TemplateData> from_;
+  const std::function<StatusOr<std::unique_ptr<Machine>>()> make_one_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::unique_ptr<Machine>> ready_;
@@ -66,4 +59,4 @@ class ShellPool : public std::enable_shared_from_this<ShellPool> {
 
 }  // namespace ramet
 
-#endif  // RAMET_LIB_CORE_SHELL_POOL_H_
+#endif  // RAMET_LIB_INSTANCE_SHELL_POOL_H_

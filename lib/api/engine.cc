@@ -116,7 +116,7 @@ ConfinementReport Engine::confinement() const {
   return {.in_force = to_public(report.mode),
           .counted = report.counted,
           .why = report.why,
-          .refused_calls = jail.refused()};
+          .refused_calls = impl_->engine->refused_calls()};
 }
 
 }  // namespace sandbox

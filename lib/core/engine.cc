@@ -296,9 +296,10 @@ Status Engine::start_workers() {
                                                      .required = config_.confinement_required}));
   RAMET_ASSIGN_OR_RETURN(
       workers_, helper::Workers::start(
-                    {.pool = std::move(pool),
-                     .events = helper_events_.get(),
+                    std::move(pool),
+                    {.events = helper_events_.get(),
                      .log = &log_,
+                     .refused = &refused_elsewhere_,
                      .shells = {.per_template = config_.ready_shells, .max = shells_in_worker()}},
                     config_.worker_processes));
   return Status();

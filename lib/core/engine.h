@@ -78,6 +78,9 @@ class Engine {
     return helper_pool_ == nullptr ? nullptr : helper_pool_->controllers();
   }
   jail::Jail& jail() { return *jail_; }
+  // Calls that threads of this process and of worker processes were refused; with kLog, let
+  // through.
+  uint64_t refused_calls() const { return jail_->refused() + refused_elsewhere_; }
   // For what may block on a machine's behalf; behind the workers' filter.
   WorkerPool* workers() { return pool_.get(); }
   // For the embedder's own code.
@@ -142,6 +145,7 @@ class Engine {
   MachinePlaces places_;
   std::atomic<uint32_t> next_port_offset_{0};
   std::atomic<uint32_t> log_waiting_{0};
+  std::atomic<uint64_t> refused_elsewhere_{0};  // calls of threads of worker processes
   std::mutex told_mutex_;
   bool closing_ = false;  // with told_mutex_: the jail may tell of a call while the pools go
   std::unique_ptr<jail::Jail> jail_;

@@ -22,16 +22,21 @@ constexpr uint64_t kRelieveWithin = 10 * kMillisecond;
 // What a worker says of itself; its machines have sockets of their own.
 class WorkerEvents final : public EventSink {
  public:
-  explicit WorkerEvents(LogSink* log) : log_(*log) {}
+  WorkerEvents(LogSink* log, std::atomic<uint64_t>* refused) : log_(*log), refused_(*refused) {}
   void on_event(Event event) override {
     if (const auto* line = std::get_if<LogLine>(&event)) {
       log_.rate_limited_log(line->level, line->text);
+    } else if (const auto* refused = std::get_if<RefusedCalls>(&event);
+               refused != nullptr && refused->count > last_refused_) {
+      refused_ += refused->count - std::exchange(last_refused_, refused->count);
     }
   }
   void on_gone(const Status& /*why*/) override {}  // so do its machines
 
  private:
   LogSink& log_;
+  std::atomic<uint64_t>& refused_;
+  uint64_t last_refused_ = 0;
 };
 
 }  // namespace
@@ -132,12 +137,12 @@ class WorkerProcess::Machine final : public MachineHome {
 };
 
 StatusOr<std::shared_ptr<WorkerProcess>> WorkerProcess::create(
-    std::unique_ptr<HelperProcess> process, HelperEvents* events, LogSink* log,
-    const KeepShells& shells) {
-  std::shared_ptr<WorkerProcess> self(new WorkerProcess(std::move(process), events));
-  RAMET_ASSIGN_OR_RETURN(self->events_id_, events->add(self->process_->take_events(),
-                                                       std::make_shared<WorkerEvents>(log)));
-  RAMET_RETURN_IF_ERROR(self->process_->channel().post(shells, monotonic_ns() + kPostWithin));
+    std::unique_ptr<HelperProcess> process, const Parts& parts) {
+  std::shared_ptr<WorkerProcess> self(new WorkerProcess(std::move(process), parts.events));
+  RAMET_ASSIGN_OR_RETURN(self->events_id_, parts.events->add(self->process_->take_events(),
+                                                             std::make_shared<WorkerEvents>(
+                                                                 parts.log, parts.refused)));
+  RAMET_RETURN_IF_ERROR(self->process_->channel().post(parts.shells, monotonic_ns() + kPostWithin));
   return self;
 }
 

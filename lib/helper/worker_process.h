@@ -29,10 +29,15 @@ class WorkerProcess : public std::enable_shared_from_this<WorkerProcess> {
   // A template that the process knows for as long as this lives.
   class Learned;
 
-  // `events` and `log` outlive it.
+  // What its process has in common with others; all of it outlives it.
+  struct Parts {
+    HelperEvents* events = nullptr;
+    LogSink* log = nullptr;
+    std::atomic<uint64_t>* refused = nullptr;  // calls of theirs, to which it adds
+    KeepShells shells = {};                    // in each
+  };
   static StatusOr<std::shared_ptr<WorkerProcess>> create(std::unique_ptr<HelperProcess> process,
-                                                         HelperEvents* events, LogSink* log,
-                                                         const KeepShells& shells);
+                                                         const Parts& parts);
   ~WorkerProcess();
 
   // `image` is the memory of `source`, by which a template is known: it is no other template's.

@@ -9,8 +9,10 @@ constexpr uint64_t kStartWithin = 10'000'000'000;
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Workers>> Workers::start(Parts parts, uint32_t processes) {
-  std::unique_ptr<Workers> self(new Workers(std::move(parts)));
+StatusOr<std::unique_ptr<Workers>> Workers::start(std::unique_ptr<HelperPool> pool,
+                                                  const WorkerProcess::Parts& parts,
+                                                  uint32_t processes) {
+  std::unique_ptr<Workers> self(new Workers(std::move(pool), parts));
   const uint64_t deadline = monotonic_ns() + kStartWithin;
   for (uint32_t i = 0; i < processes; ++i) {
     RAMET_ASSIGN_OR_RETURN(self->processes_.emplace_back(), self->start_one(deadline));
@@ -19,8 +21,8 @@ StatusOr<std::unique_ptr<Workers>> Workers::start(Parts parts, uint32_t processe
 }
 
 StatusOr<std::shared_ptr<WorkerProcess>> Workers::start_one(uint64_t deadline_ns) {
-  RAMET_ASSIGN_OR_RETURN(auto process, parts_.pool->take(deadline_ns));
-  return WorkerProcess::create(std::move(process), parts_.events, parts_.log, parts_.shells);
+  RAMET_ASSIGN_OR_RETURN(auto process, pool_->take(deadline_ns));
+  return WorkerProcess::create(std::move(process), parts_);
 }
 
 StatusOr<std::shared_ptr<const WorkerProcess::Seat>> Workers::choose(uint64_t deadline_ns) {
@@ -49,8 +51,11 @@ StatusOr<std::shared_ptr<const WorkerProcess::Seat>> Workers::choose(uint64_t de
 void Workers::relieve() {
   std::vector<std::shared_ptr<WorkerProcess>> processes;
   {
-    const std::lock_guard lock(mutex_);
-    processes = processes_;
+    // While another starts a process nobody here waits for it.
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (lock.owns_lock()) {
+      processes = processes_;
+    }
   }
   for (const auto& process : processes) {
     process->relieve();

@@ -22,13 +22,10 @@ namespace ramet::helper {
 
 class Workers {
  public:
-  struct Parts {
-    std::unique_ptr<HelperPool> pool;  // starts the processes
-    HelperEvents* events = nullptr;    // outlives them
-    LogSink* log = nullptr;            // so does this
-    KeepShells shells;                 // in each
-  };
-  static StatusOr<std::unique_ptr<Workers>> start(Parts parts, uint32_t processes);
+  // `pool` starts the processes.
+  static StatusOr<std::unique_ptr<Workers>> start(std::unique_ptr<HelperPool> pool,
+                                                  const WorkerProcess::Parts& parts,
+                                                  uint32_t processes);
 
   // A place in the one where the fewest are taken. Errors as HelperPool::take(), where none lives
   // and none can be started.
@@ -37,10 +34,12 @@ class Workers {
   void relieve();
 
  private:
-  explicit Workers(Parts parts) : parts_(std::move(parts)) {}
+  Workers(std::unique_ptr<HelperPool> pool, const WorkerProcess::Parts& parts)
+      : pool_(std::move(pool)), parts_(parts) {}
   StatusOr<std::shared_ptr<WorkerProcess>> start_one(uint64_t deadline_ns);
 
-  const Parts parts_;
+  const std::unique_ptr<HelperPool> pool_;
+  const WorkerProcess::Parts parts_;
   std::mutex mutex_;
   std::vector<std::shared_ptr<WorkerProcess>> processes_;
 };

@@ -130,7 +130,9 @@ class Refusals {
     if (watch_ != nullptr) {
       watch_->renew_refused().IgnoreError();
     }
+    ++count_;
     if (worker_ != nullptr) {
+      worker_->refused(count_);
       worker_->log(LogLevel::kError,
                    absl::StrCat(jail::describe(call), allowed ? "; it was let through" : ""));
     }
@@ -147,6 +149,7 @@ class Refusals {
   std::vector<WorkerPool*> pools_;
   LimitWatch* watch_ = nullptr;
   Worker* worker_ = nullptr;
+  uint64_t count_ = 0;
 };
 
 Status serve_many(const char* namespaces, jail::JailOptions options, const HelperHooks& hooks) {

@@ -17,15 +17,21 @@ void Outbox::console(std::string_view text) {
     console_ += dropped_notice(std::exchange(dropped_, 0));
   }
   console_ += text;
-  flush_locked();
+  write_locked();
 }
 
 void Outbox::log(LogLevel level, std::string_view text) {
   const std::lock_guard lock(mutex_);
   if (lines_.size() < kMaxLines) {
     lines_.push_back({level, std::string(text)});
-    flush_locked();
+    write_locked();
   }
+}
+
+void Outbox::refused(uint64_t count) {
+  const std::lock_guard lock(mutex_);
+  refused_ = RefusedCalls{count};
+  write_locked();
 }
 
 void Outbox::ended(Ended ended) {
@@ -34,7 +40,7 @@ void Outbox::ended(Ended ended) {
     console_ += dropped_notice(std::exchange(dropped_, 0));
   }
   ended_ = std::move(ended);
-  flush_locked();
+  write_locked();
 }
 
 // The end last: what the guest printed before it is there when the embedder asks why.
@@ -44,6 +50,9 @@ std::optional<Event> Outbox::next_locked() const {
   }
   if (!lines_.empty()) {
     return lines_.front();
+  }
+  if (refused_) {
+    return *refused_;
   }
   if (ended_) {
     return *ended_;
@@ -56,6 +65,8 @@ void Outbox::drop_first_locked() {
     console_.erase(0, kMaxStreamPart);
   } else if (!lines_.empty()) {
     lines_.pop_front();
+  } else if (refused_) {
+    refused_.reset();
   } else {
     ended_.reset();
   }
@@ -63,16 +74,22 @@ void Outbox::drop_first_locked() {
 
 void Outbox::flush() {
   const std::lock_guard lock(mutex_);
-  flush_locked();
+  full_ = false;
+  write_locked();
 }
 
 // By write(2), which every thread may call.
-void Outbox::flush_locked() {
-  while (const auto event = next_locked()) {
-    if (!sys::write(socket_, encode(*event)).ok()) {
-      return;  // epoll tells when there is room; when the embedder has gone nothing matters
+void Outbox::write_locked() {
+  while (!full_) {
+    const auto event = next_locked();
+    if (!event) {
+      return;
     }
-    drop_first_locked();
+    if (sys::write(socket_, encode(*event)).ok()) {
+      drop_first_locked();
+    } else {
+      full_ = true;  // epoll tells when there is room; when the embedder has gone nothing matters
+    }
   }
 }
 

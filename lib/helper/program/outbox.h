@@ -2,8 +2,8 @@
 //
 // Thread rule: every method from any thread. None of them waits for the embedder.
 // Invariant: bounded: beyond kMaxConsole bytes of console and kMaxLines of log that the embedder
-// has not taken, further ones are dropped, and of the console it is told how much. In order, but
-// that the end comes last.
+// has not taken, further ones are dropped, and of the console it is told how much; of counts the
+// last. In order, but that the end comes last.
 #ifndef RAMET_LIB_HELPER_PROGRAM_OUTBOX_H_
 #define RAMET_LIB_HELPER_PROGRAM_OUTBOX_H_
 
@@ -28,6 +28,8 @@ class Outbox {
 
   void console(std::string_view text);
   void log(LogLevel level, std::string_view text);
+  // So many calls of this process's threads have been refused.
+  void refused(uint64_t count);
   void ended(Ended ended);
   // The socket has room again.
   void flush();
@@ -35,13 +37,15 @@ class Outbox {
  private:
   std::optional<Event> next_locked() const;
   void drop_first_locked();
-  void flush_locked();
+  void write_locked();
 
   const int socket_;
   std::mutex mutex_;
+  bool full_ = false;  // the socket, until flush()
   std::string console_;
   size_t dropped_ = 0;  // bytes of the console that are not in it
   std::deque<LogLine> lines_;
+  std::optional<RefusedCalls> refused_;
   std::optional<Ended> ended_;
 };
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <utility>
 
 #include <absl/strings/str_format.h>
@@ -83,16 +82,12 @@ bool Server::step(int timeout_ms) {
 }
 
 bool Server::serve_request() {
-  auto got = receive_message(control_.get(), room_, Blocking::kDontWait, kMaxMessageFiles);
-  if (absl::IsUnavailable(got.status())) {
-    return true;
+  auto got = receive_request(control_.get(), room_);
+  if (!got.ok()) {
+    return absl::IsUnavailable(got.status());
   }
-  Sequence number = 0;
-  if (!got.ok() || got->bytes < sizeof number) {
-    return false;
-  }
-  std::memcpy(&number, room_.data(), sizeof number);
-  const auto request = decode_request(room_.subspan(sizeof number, got->bytes - sizeof number));
+  const Sequence number = got->number;
+  const StatusOr<Request>& request = got->request;
   const auto* snapshot = request.ok() ? std::get_if<TakeSnapshot>(&*request) : nullptr;
   if (snapshot != nullptr && parts_.snapshots != nullptr && instance_ != nullptr &&
       begin_snapshot()) {

@@ -3,7 +3,6 @@
 #include <sys/epoll.h>
 
 #include <array>
-#include <cstring>
 #include <iterator>
 #include <span>
 #include <utility>
@@ -78,22 +77,15 @@ void Worker::serve_machine(uint64_t id) {
 }
 
 bool Worker::serve_request() {
-  auto got = receive_message(kControlFd, room_, Blocking::kDontWait, kMaxMessageFiles);
-  if (absl::IsUnavailable(got.status())) {
-    return true;
+  auto got = receive_request(kControlFd, room_);
+  if (!got.ok()) {
+    return absl::IsUnavailable(got.status());
   }
-  Sequence number = 0;
-  if (!got.ok() || got->bytes < sizeof number) {
-    return false;
-  }
-  std::memcpy(&number, room_.data(), sizeof number);
-  const auto request =
-      decode_request(std::span(room_).subspan(sizeof number, got->bytes - sizeof number));
-  if (!request.ok()) {
+  if (!got->request.ok()) {
     return false;  // the embedder of another build, or not the embedder
   }
-  const Status answered = answer(*request, std::move(got->files));
-  return !wants_reply(*request) || send_reply(kControlFd, number, Done{answered}).ok();
+  const Status answered = answer(*got->request, std::move(got->files));
+  return !wants_reply(*got->request) || send_reply(kControlFd, got->number, Done{answered}).ok();
 }
 
 Status Worker::answer(const Request& request, std::vector<UniqueFd> files) {

@@ -39,6 +39,8 @@ class Worker {
   void run();
   // A line for the embedder's log; from any thread.
   void log(LogLevel level, std::string_view line) { outbox_.log(level, line); }
+  // The same of how many calls were refused.
+  void refused(uint64_t count) { outbox_.refused(count); }
 
  private:
   Worker(const ServerParts& parts, const Pools& pools)

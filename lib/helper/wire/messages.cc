@@ -1,6 +1,7 @@
 #include "lib/helper/wire/messages.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include <absl/strings/str_format.h>
@@ -166,6 +167,7 @@ struct Body {
     out->number(taken.result_bytes);
     out->number(taken.pause_ns);
   }
+  void operator()(const RefusedCalls& refused) const { out->number(refused.count); }
   void operator()(const ConsoleBytes& console) const { out->text(console.text); }
   void operator()(const LogLine& line) const {
     out->number(static_cast<uint8_t>(line.level));
@@ -222,6 +224,20 @@ std::vector<std::byte> encode(const Event& event) { return encode_message(event)
 bool wants_reply(const Request& request) {
   return !std::holds_alternative<NewMachine>(request) && !std::holds_alternative<Forget>(request) &&
          !std::holds_alternative<KeepShells>(request) && !std::holds_alternative<Relieve>(request);
+}
+
+StatusOr<NumberedRequest> receive_request(int control, std::span<std::byte> room) {
+  RAMET_ASSIGN_OR_RETURN(auto got,
+                         receive_message(control, room, Blocking::kDontWait, kMaxMessageFiles));
+  Sequence number = 0;
+  if (got.bytes < sizeof number) {
+    return absl::CancelledError("the embedder has gone");
+  }
+  std::memcpy(&number, room.data(), sizeof number);
+  return NumberedRequest{
+      .number = number,
+      .request = decode_request(room.subspan(sizeof number, got.bytes - sizeof number)),
+      .files = std::move(got.files)};
 }
 
 sys::Result send_reply(int control, Sequence number, const Reply& reply) {
@@ -350,6 +366,9 @@ StatusOr<Event> decode_event(std::span<const std::byte> bytes) {
       event = LogLine{static_cast<LogLevel>(level), in.text(kMaxLogLine, "line")};
       break;
     }
+    case number_of<Event, RefusedCalls>():
+      event = RefusedCalls{in.number<uint64_t>()};
+      break;
     default:
       return unknown("an event", kind);
   }

@@ -19,6 +19,7 @@
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
 #include "vmm/base/syscall.h"
+#include "vmm/base/unique_fd.h"
 #include "vmm/jail/enclosure.h"
 
 namespace ramet::helper {
@@ -121,6 +122,14 @@ using Reply = std::variant<Hello, Done, InstanceMetrics, MemoryUse, SnapshotTake
 
 std::vector<std::byte> encode(const Reply& reply);
 // The helper's side of it.
+struct NumberedRequest {
+  Sequence number = 0;
+  StatusOr<Request> request;
+  std::vector<UniqueFd> files = {};
+};
+// The next request on this socket, by way of `room`, of kMaxMessage bytes. Unavailable where there
+// is none now; another error where the embedder has gone.
+StatusOr<NumberedRequest> receive_request(int control, std::span<std::byte> room);
 sys::Result send_reply(int control, Sequence number, const Reply& reply);
 StatusOr<Reply> decode_reply(std::span<const std::byte> bytes);
 
@@ -138,7 +147,11 @@ struct LogLine {
   LogLevel level = LogLevel::kInfo;
   std::string text = {};
 };
-using Event = std::variant<ConsoleBytes, Ended, LogLine>;
+// System calls that threads of this process were refused, or with Confinement::kLog let through.
+struct RefusedCalls {
+  uint64_t count = 0;  // since it began
+};
+using Event = std::variant<ConsoleBytes, Ended, LogLine, RefusedCalls>;
 
 std::vector<std::byte> encode(const Event& event);
 StatusOr<Event> decode_event(std::span<const std::byte> bytes);

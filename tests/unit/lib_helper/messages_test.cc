@@ -90,6 +90,12 @@ TEST_CASE("requests without arguments are told apart") {
       7);
 }
 
+TEST_CASE("a count of refused calls is an event") {
+  const auto bytes = encode(Event(RefusedCalls{7}));
+  CHECK(std::get<RefusedCalls>(*decode_event(bytes)).count == 7);
+  check_no_part_is_taken(bytes, decode_event);
+}
+
 TEST_CASE("all requests are answered but those that nobody waits for") {
   CHECK(wants_reply(Fork{}));
   CHECK(wants_reply(Learn{}));

@@ -95,6 +95,30 @@ TEST_CASE(
   CHECK_FALSE(pair.take());
 }
 
+TEST_CASE("a socket that was full is written to again once it is said to have room") {
+  const Pair pair;
+  Outbox outbox(pair.theirs.get());
+  const std::string part(Outbox::kMaxConsole / 64, 'x');
+  for (int i = 0; i < 64; ++i) {
+    outbox.console(part);
+  }
+  while (pair.take()) {
+  }
+  outbox.refused(1);
+  outbox.refused(2);
+  CHECK_FALSE(pair.take());
+  outbox.flush();
+  std::optional<uint64_t> count;
+  while (const auto event = pair.take()) {
+    outbox.flush();
+    if (const auto* refused = std::get_if<RefusedCalls>(&*event)) {
+      CHECK_FALSE(count);  // the last count alone
+      count = refused->count;
+    }
+  }
+  CHECK(count == 2u);
+}
+
 TEST_CASE("an embedder that has gone is no error") {
   Pair pair;
   Outbox outbox(pair.theirs.get());

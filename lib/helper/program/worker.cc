@@ -152,7 +152,8 @@ void Worker::relieve() {
   if (shells_ != nullptr) {
     shells_->drop();
   }
-  parts_.jail->give_up_idle();
+  // Joins them, which other machines need not wait for.
+  pools_.shell_maker->post([jail = parts_.jail] { jail->give_up_idle(); });
 }
 
 // Where it fails the embedder learns of it by the end of its sockets.

@@ -3,14 +3,13 @@
 //
 // usage: branch_bench [--guest small|linux] [--forks N] [--branches N] [--memory-mib N] [--vcpus N]
 //                     [--json FILE] [--kernel-tree DIR --rootfs IMG]
-#include <cstdio>
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include "bench/linux_guest.h"
+#include "bench/report.h"
 #include "bench/samples.h"
 #include "bench/small_guest.h"
 #include "lib/core/template_builder.h"
@@ -238,31 +237,22 @@ Status run_linux(const Options& options, Rows* rows) {
                        });
 }
 
-int report(const Options& options, const std::vector<Row>& rows) {
-  const std::string title = "branch, " + options.guest + " guest of " +
-                            std::to_string(options.debian.memory_mib) + " MiB, 8 MiB written, " +
-                            std::to_string(options.branches) + " branches beside a cold copy";
-  std::fputs(format_table(title, rows, {.b = "copy"}).c_str(), stdout);
-  if (!options.json.empty()) {
-    std::ofstream file(options.json);
-    file << format_json("branch-" + options.guest, rows);
-    if (!file.flush()) {
-      std::fprintf(stderr, "branch_bench: cannot write %s\n", options.json.c_str());
-      return 1;
-    }
-  }
-  return std::ranges::any_of(rows, &Row::misses_bar) ? 1 : 0;
+StatusOr<std::vector<Row>> measure(const Options& options) {
+  Rows rows;
+  RAMET_RETURN_IF_ERROR(options.guest == "linux" ? run_linux(options, &rows)
+                                                 : run_small(options, &rows));
+  return rows.all();
 }
 
 int run(const Options& options) {
-  Rows rows;
-  const Status status =
-      options.guest == "linux" ? run_linux(options, &rows) : run_small(options, &rows);
-  if (!status.ok()) {
-    std::fprintf(stderr, "branch_bench: %s\n", status.ToString().c_str());
-    return 1;
-  }
-  return report(options, rows.all());
+  return report({.program = "branch_bench",
+                 .name = "branch-" + options.guest,
+                 .title = "branch, " + options.guest + " guest of " +
+                          std::to_string(options.debian.memory_mib) + " MiB, 8 MiB written, " +
+                          std::to_string(options.branches) + " branches beside a cold copy",
+                 .json = options.json,
+                 .sides = {.b = "copy"}},
+                measure(options));
 }
 
 }  // namespace

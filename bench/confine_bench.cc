@@ -6,14 +6,13 @@
 //
 // With a small guest: the fork alone, on any KVM. With a Linux guest: commands too.
 #include <array>
-#include <cstdio>
-#include <fstream>
 #include <string>
 
 #include <CLI/CLI.hpp>
 
 #include "bench/confine_exec.h"
 #include "bench/linux_guest.h"
+#include "bench/report.h"
 #include "bench/samples.h"
 #include "bench/small_guest.h"
 
@@ -114,31 +113,16 @@ StatusOr<std::vector<Row>> measure_small(const Options& options) {
 }
 
 int run(const Options& options) {
-  const auto rows = options.guest == "linux" ? measure_exec(options.debian, options.forks)
-                                             : measure_small(options);
-  if (!rows.ok()) {
-    std::fprintf(stderr, "confine_bench: %s\n", rows.status().ToString().c_str());
-    return 1;
-  }
-  const std::string title = "fork of a " + options.guest + " guest, " +
-                            std::to_string(options.forks) +
-                            " of each: filters on (a) and off (b); a helper process from the pool "
-                            "(a) and this process, threads pooled (b)";
-  std::fputs(format_table(title, *rows, {"a", "b"}).c_str(), stdout);
-  if (!options.json.empty()) {
-    std::ofstream file(options.json);
-    file << format_json("confine-" + options.guest, *rows);
-    if (!file.flush()) {
-      std::fprintf(stderr, "confine_bench: cannot write %s\n", options.json.c_str());
-      return 1;
-    }
-  }
-  for (const Row& row : *rows) {
-    if (row.misses_bar()) {
-      return 1;
-    }
-  }
-  return 0;
+  return report(
+      {.program = "confine_bench",
+       .name = "confine-" + options.guest,
+       .title = "fork of a " + options.guest + " guest, " + std::to_string(options.forks) +
+                " of each: filters on (a) and off (b); a helper process from the pool "
+                "(a) and this process, threads pooled (b)",
+       .json = options.json,
+       .sides = {"a", "b"}},
+      options.guest == "linux" ? measure_exec(options.debian, options.forks)
+                               : measure_small(options));
 }
 
 }  // namespace

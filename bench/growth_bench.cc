@@ -3,14 +3,13 @@
 //
 // usage: growth_bench [--machines N] [--rounds N] [--processes N] [--forks N] [--json FILE]
 #include <algorithm>
-#include <cstdio>
-#include <fstream>
 #include <string>
 
 #include <CLI/CLI.hpp>
 
 #include "bench/floor.h"
 #include "bench/population.h"
+#include "bench/report.h"
 #include "bench/samples.h"
 #include "bench/small_guest.h"
 #include "vmm/base/clock.h"
@@ -328,23 +327,12 @@ StatusOr<std::vector<Row>> measure(const Options& options) {
 }
 
 int run(const Options& options) {
-  const auto rows = measure(options);
-  if (!rows.ok()) {
-    std::fprintf(stderr, "growth_bench: %s\n", rows.status().ToString().c_str());
-    return 1;
-  }
-  const std::string title = std::to_string(options.machines) + " small guests alive, " +
-                            std::to_string(options.rounds) + " rounds by turns with bare VMs";
-  std::fputs(format_table(title, *rows).c_str(), stdout);
-  if (!options.json.empty()) {
-    std::ofstream file(options.json);
-    file << format_json("growth", *rows);
-    if (!file.flush()) {
-      std::fprintf(stderr, "growth_bench: cannot write %s\n", options.json.c_str());
-      return 1;
-    }
-  }
-  return std::ranges::any_of(*rows, [](const Row& row) { return row.misses_bar(); }) ? 1 : 0;
+  return report({.program = "growth_bench",
+                 .name = "growth",
+                 .title = std::to_string(options.machines) + " small guests alive, " +
+                          std::to_string(options.rounds) + " rounds by turns with bare VMs",
+                 .json = options.json},
+                measure(options));
 }
 
 }  // namespace

@@ -3,14 +3,13 @@
 //
 // usage: limits_bench [--runs N] [--json FILE]
 #include <atomic>
-#include <cstdio>
-#include <fstream>
 #include <functional>
 #include <string>
 #include <thread>
 
 #include <CLI/CLI.hpp>
 
+#include "bench/report.h"
 #include "bench/samples.h"
 #include "bench/small_guest.h"
 #include "lib/core/pressure_gate.h"
@@ -225,26 +224,23 @@ void measure_gate(int runs, std::vector<Row>* rows) {
   rows->push_back(std::move(row));
 }
 
-int run(const Options& options) {
+StatusOr<std::vector<Row>> measure(int runs) {
   std::vector<Row> rows;
-  measure_counting(options.runs, &rows);
-  measure_gate(options.runs, &rows);
-  for (const auto& measure : {measure_exits, measure_forks, measure_samples, measure_overshoot}) {
-    if (const Status status = measure(options.runs, &rows); !status.ok()) {
-      std::fprintf(stderr, "limits_bench: %s\n", status.ToString().c_str());
-      return 1;
-    }
+  measure_counting(runs, &rows);
+  measure_gate(runs, &rows);
+  for (const auto& each : {measure_exits, measure_forks, measure_samples, measure_overshoot}) {
+    RAMET_RETURN_IF_ERROR(each(runs, &rows));
   }
-  std::fputs(format_table("limits", rows, {"first", "second"}).c_str(), stdout);
-  if (!options.json.empty()) {
-    std::ofstream file(options.json);
-    file << format_json("limits", rows);
-    if (!file.flush()) {
-      std::fprintf(stderr, "limits_bench: cannot write %s\n", options.json.c_str());
-      return 1;
-    }
-  }
-  return std::ranges::any_of(rows, [](const Row& row) { return row.misses_bar(); }) ? 1 : 0;
+  return rows;
+}
+
+int run(const Options& options) {
+  return report({.program = "limits_bench",
+                 .name = "limits",
+                 .title = "limits",
+                 .json = options.json,
+                 .sides = {"first", "second"}},
+                measure(options.runs));
 }
 
 }  // namespace

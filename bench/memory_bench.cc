@@ -5,7 +5,6 @@
 // usage: memory_bench [--machines N] [--json FILE]
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -13,6 +12,7 @@
 #include <CLI/CLI.hpp>
 
 #include "bench/population.h"
+#include "bench/report.h"
 #include "bench/samples.h"
 
 namespace ramet::bench {
@@ -134,23 +134,13 @@ StatusOr<std::vector<Row>> measure(const Options& options) {
 }
 
 int run(const Options& options) {
-  const auto rows = measure(options);
-  if (!rows.ok()) {
-    std::fprintf(stderr, "memory_bench: %s\n", rows.status().ToString().c_str());
-    return 1;
-  }
-  const std::string title = "memory of one fork: (" + std::to_string(options.machines) +
-                            " live forks minus 1) / " + std::to_string(options.machines - 1);
-  std::fputs(format_table(title, *rows, {.a = "ramet", .b = "most"}).c_str(), stdout);
-  if (!options.json.empty()) {
-    std::ofstream file(options.json);
-    file << format_json("memory", *rows);
-    if (!file.flush()) {
-      std::fprintf(stderr, "memory_bench: cannot write %s\n", options.json.c_str());
-      return 1;
-    }
-  }
-  return std::ranges::any_of(*rows, [](const Row& row) { return row.misses_bar(); }) ? 1 : 0;
+  return report({.program = "memory_bench",
+                 .name = "memory",
+                 .title = "memory of one fork: (" + std::to_string(options.machines) +
+                          " live forks minus 1) / " + std::to_string(options.machines - 1),
+                 .json = options.json,
+                 .sides = {.a = "ramet", .b = "most"}},
+                measure(options));
 }
 
 }  // namespace

@@ -87,7 +87,7 @@ TEST_CASE("32 stacks are one mapping; of those nobody uses one is kept, until it
 TEST_CASE("a stack for which the host has no memory is a Status, and nothing is left of it") {
   StackPool pool(kBytes);
   for (const sys::Call call : {sys::Call::kMmap, sys::Call::kMadvise}) {
-    for (const uint64_t n : {1, 2, 3, 4, 20}) {
+    for (const uint64_t n : std::initializer_list<uint64_t>{1, 2, 3, 4, 20}) {
       sys::FaultPlan plan(call, n, ENOMEM);
       plan.arm();
       const auto stack = pool.take();

@@ -12,10 +12,10 @@ void LearnedSet::add(std::shared_ptr<const WorkerProcess::Learned> learned) {
   if (std::ranges::find(all_, learned) != all_.end()) {
     return;
   }
-  const auto dead =
-      std::ranges::partition(all_, [](const auto& each) { return WorkerProcess::is_known(*each); });
-  of_dead.assign(dead.begin(), dead.end());
-  all_.erase(dead.begin(), dead.end());
+  const auto dead = std::partition(all_.begin(), all_.end(),
+                                   [](const auto& each) { return WorkerProcess::is_known(*each); });
+  of_dead.assign(dead, all_.end());
+  all_.erase(dead, all_.end());
   all_.push_back(std::move(learned));
 }
 

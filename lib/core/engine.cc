@@ -126,7 +126,12 @@ Status Engine::start_threads(uint32_t workers) {
   RAMET_ASSIGN_OR_RETURN(pool_, WorkerPool::start(jail_.get(), jail::ThreadKind::kWorker, workers));
   RAMET_ASSIGN_OR_RETURN(reaper_, WorkerPool::start(jail_.get(), jail::ThreadKind::kReaper, 1));
   // Its threads' filters would be inherited by the vCPU threads that it makes.
-  RAMET_ASSIGN_OR_RETURN(shell_maker_, WorkerPool::start_unconfined(jail_.get(), "ramet-shells"));
+  // In the background where the threads of its machines can be made by another.
+  const bool spare = config_.spare_threads != 0 && config_.idle_threads != 0;
+  RAMET_ASSIGN_OR_RETURN(
+      shell_maker_, WorkerPool::start_unconfined(
+                        jail_.get(), "ramet-shells", 1,
+                        spare ? WorkerPool::Priority::kBackground : WorkerPool::Priority::kNormal));
   const uint32_t shells_here = config_.max_shells - shells_in_worker() * config_.worker_processes;
   shells_ =
       std::make_unique<Shells>(Shells::Parts{.maker = shell_maker_.get(),

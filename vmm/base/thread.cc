@@ -1,5 +1,7 @@
 #include "vmm/base/thread.h"
 
+#include <sys/resource.h>
+
 #include <csignal>
 #include <ctime>
 
@@ -46,6 +48,15 @@ sys::Result create(pthread_t* handle, std::span<std::byte> stack, void* (*entry)
 }
 
 }  // namespace
+
+void Thread::lower_priority() {
+  constexpr int kBackground = 10;
+  // Of this thread alone: on Linux a nice value is a thread's (setpriority(2)). To have less is
+  // granted to everybody.
+  ::setpriority(PRIO_PROCESS, 0, niceness() + kBackground);
+}
+
+int Thread::niceness() { return ::getpriority(PRIO_PROCESS, 0); }
 
 void* Thread::entry(void* self) {
   auto* const thread = static_cast<Thread*>(self);

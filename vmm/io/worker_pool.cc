@@ -21,8 +21,10 @@ StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::start(jail::Jail* jail, jail::
 
 StatusOr<std::unique_ptr<WorkerPool>> WorkerPool::start_unconfined(jail::Jail* jail,
                                                                    const std::string& name,
-                                                                   uint32_t threads) {
+                                                                   uint32_t threads,
+                                                                   Priority priority) {
   std::unique_ptr<WorkerPool> pool(new WorkerPool(jail, std::nullopt, name));
+  pool->priority_ = priority;
   for (uint32_t i = 0; i < threads; ++i) {
     RAMET_RETURN_IF_ERROR(pool->add_worker());
   }
@@ -149,6 +151,9 @@ Status WorkerPool::wait_below(uint64_t jobs, uint64_t deadline_ns) {
 }
 
 void WorkerPool::body(jail::TenantSlot* slot, Worker* self) {
+  if (priority_ == Priority::kBackground) {
+    Thread::lower_priority();
+  }
   std::unique_lock lock(mutex_);
   while (wait_for_job(&lock, *self)) {
     Job job = std::move(jobs_.front());

@@ -26,10 +26,11 @@ class WorkerPool {
   // Threads of this kind, made by `jail`, which outlives the pool.
   static StatusOr<std::unique_ptr<WorkerPool>> start(jail::Jail* jail, jail::ThreadKind kind,
                                                      uint32_t threads);
-  // Threads without a filter.
-  static StatusOr<std::unique_ptr<WorkerPool>> start_unconfined(jail::Jail* jail,
-                                                                const std::string& name,
-                                                                uint32_t threads = 1);
+  // Threads without a filter. In the background: for what nobody waits for.
+  enum class Priority : uint8_t { kNormal, kBackground };
+  static StatusOr<std::unique_ptr<WorkerPool>> start_unconfined(
+      jail::Jail* jail, const std::string& name, uint32_t threads = 1,
+      Priority priority = Priority::kNormal);
   ~WorkerPool();
 
   // `tenant` answers for what the job does; none: nobody but the engine is told.
@@ -70,6 +71,7 @@ class WorkerPool {
   jail::Jail& jail_;
   const std::optional<jail::ThreadKind> kind_;  // none: without a filter
   const std::string name_;                      // of a thread without a kind
+  Priority priority_ = Priority::kNormal;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -157,6 +157,7 @@ StatusOr<std::unique_ptr<Jail>> Jail::create(JailOptions options) {
   options.facts.pid = ::getpid();
   std::unique_ptr<Jail> jail(new Jail(std::move(options)));
   RAMET_RETURN_IF_ERROR(jail->prepare());
+  jail->start_maker();
   return jail;
 }
 
@@ -190,6 +191,16 @@ Status Jail::prepare() {
   RAMET_ASSIGN_OR_RETURN(auto first, run(ThreadKind::kReaper, [](TenantSlot&) {}));
   first->join();
   return Status();
+}
+
+void Jail::start_maker() {
+  if (std::min(options_.spare, options_.max_idle) == 0) {
+    return;
+  }
+  // Without one, whoever wants a thread makes it.
+  if (auto maker = Thread::start("ramet-threads", [this] { make_spare(); }); maker.ok()) {
+    maker_ = *std::move(maker);
+  }
 }
 
 Status Jail::prepare_to_kill() {
@@ -242,6 +253,7 @@ size_t Jail::give_up_idle() {
     const std::lock_guard lock(mutex_);
     ending.swap(idle_);
     wants_spare_ = false;
+    spare_changed_.notify_all();
   }
   size_t count = 0;
   for (Cells& cells : ending) {
@@ -254,6 +266,9 @@ size_t Jail::give_up_idle() {
 
 StatusOr<std::unique_ptr<JailedThread>> Jail::run(ThreadKind kind, Body body) {
   std::unique_ptr<Cell> cell = take_idle(kind);
+  if (cell == nullptr && kind == ThreadKind::kVcpu && is_in_background()) {
+    RAMET_ASSIGN_OR_RETURN(cell, take_spare());
+  }
   while (cell == nullptr) {
     const JailReport tried = report();
     auto made = make_cell(kind, tried);
@@ -276,14 +291,28 @@ void Jail::want_spare() {
   if (idle_[index_of(ThreadKind::kVcpu)].size() >= wanted) {
     return;
   }
-  if (maker_ == nullptr) {
-    // Without one, whoever wants a thread makes it.
-    if (auto maker = Thread::start("ramet-threads", [this] { make_spare(); }); maker.ok()) {
-      maker_ = *std::move(maker);
-    }
-  }
   wants_spare_ = true;
   spare_changed_.notify_all();
+}
+
+bool Jail::is_in_background() const { return Thread::niceness() > niceness_; }
+
+StatusOr<std::unique_ptr<Jail::Cell>> Jail::take_spare() {
+  Cells& cells = idle_[index_of(ThreadKind::kVcpu)];
+  std::unique_lock lock(mutex_);
+  while (maker_ != nullptr && cells.empty()) {
+    spare_failed_ = Status();
+    wants_spare_ = true;
+    spare_changed_.notify_all();
+    spare_changed_.wait(lock, [&] { return !cells.empty() || !wants_spare_; });
+    RAMET_RETURN_IF_ERROR(spare_failed_);
+  }
+  if (cells.empty()) {
+    return nullptr;
+  }
+  std::unique_ptr<Cell> cell = std::move(cells.back());
+  cells.pop_back();
+  return cell;
 }
 
 void Jail::make_spare() {
@@ -297,9 +326,12 @@ void Jail::make_spare() {
     auto made = make_cell(ThreadKind::kVcpu, how);
     lock.lock();
     if (!made.ok()) {
-      wants_spare_ = false;  // whoever wants one finds out why there is none
+      wants_spare_ = false;
+      spare_failed_ = made.status();
+      spare_changed_.notify_all();
     } else if (wants_spare_) {
       cells.push_back(*std::move(made));
+      spare_changed_.notify_all();
     } else {
       lock.unlock();
       *made = nullptr;  // idle threads were given up meanwhile

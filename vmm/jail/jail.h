@@ -47,7 +47,8 @@ struct JailOptions {
   // Idle threads kept for each kind.
   size_t max_idle = 32;
   // Threads for vCPUs that are made ahead, from the first one on, so that whoever makes a machine
-  // need not wait for one; at most max_idle.
+  // need not wait for one; at most max_idle. Whoever works in the background (Thread::
+  // lower_priority()) gets a vCPU's thread from among these, else it would be slow for good.
   size_t spare = 0;
 };
 
@@ -104,12 +105,19 @@ class Jail {
   std::unique_ptr<Cell> take_idle(ThreadKind kind);
   // Keeps it for the next, or ends it.
   void give_back(std::unique_ptr<Cell> cell);
+  void start_maker();
   // Has spare threads made where too few are idle.
   void want_spare();
+  // Whether threads that the calling one makes would have less priority than those that are made
+  // ahead.
+  bool is_in_background() const;
+  // One that is made ahead, waited for; null where none are.
+  StatusOr<std::unique_ptr<Cell>> take_spare();
   // The thread that makes them.
   void make_spare();
 
   const JailOptions options_;
+  const int niceness_ = Thread::niceness();  // of who made this, and so of threads made ahead
   std::array<Policy, kKinds> policies_;
   std::vector<Filter> filters_;         // by kind; empty with kOff
   std::vector<Filter> silent_filters_;  // the same with Refusal::kErrno
@@ -127,9 +135,10 @@ class Jail {
   std::unique_ptr<Supervisor> supervisor_;
   bool closing_ = false;
   bool wants_spare_ =
-      false;  // since a vCPU's thread was asked for, and until idle ones are given up
+      false;             // since a vCPU's thread was asked for, and until idle ones are given up
+  Status spare_failed_;  // why wants_spare_ ended, where making one failed
   std::condition_variable spare_changed_;
-  std::unique_ptr<Thread> maker_;
+  std::unique_ptr<Thread> maker_;  // as it is from create() on
 };
 
 // A thread that runs one body. Like Thread, but what is underneath may have run others before.

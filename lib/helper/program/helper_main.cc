@@ -173,7 +173,8 @@ Status serve_many(const char* namespaces, jail::JailOptions options, const Helpe
   RAMET_ASSIGN_OR_RETURN(const auto snapshots,
                          WorkerPool::start_unconfined(jail.get(), "ramet-snapshot"));
   RAMET_ASSIGN_OR_RETURN(const auto shell_maker,
-                         WorkerPool::start_unconfined(jail.get(), "ramet-shells"));
+                         WorkerPool::start_unconfined(jail.get(), "ramet-shells", 1,
+                                                      WorkerPool::Priority::kBackground));
   RAMET_ASSIGN_OR_RETURN(auto kvm, Kvm::adopt(UniqueFd(kKvmFd), "the KVM device"));
   RAMET_ASSIGN_OR_RETURN(const auto worker, Worker::create({.kvm = std::move(kvm),
                                                             .jail = jail.get(),

@@ -528,3 +528,64 @@ TEST_CASE(
   }
   CHECK(settled(thread_count, threads) <= threads);
 }
+
+TEST_CASE("who works in the background gets threads for vCPUs of the priority of others") {
+  JailOptions wanted = options(Mode::kOff);  // else a vCPU's thread may not ask for its priority
+  wanted.spare = 1;
+  const auto jail = make(std::move(wanted));
+  run(jail.get(), ThreadKind::kVcpu, [](TenantSlot&) {})->join();
+  std::vector<int> niceness;
+  std::promise<void> go;
+  const auto gate = go.get_future().share();
+  std::vector<std::unique_ptr<JailedThread>> threads;
+  int background = 0;
+  auto maker = jail->run_unconfined("test", [&](TenantSlot&) {
+    Thread::lower_priority();
+    background = Thread::niceness();
+    for (int i = 0; i < 4; ++i) {  // more than are idle
+      std::promise<int> told;
+      auto thread = jail->run(ThreadKind::kVcpu, [&, gate](TenantSlot&) {
+        told.set_value(Thread::niceness());
+        gate.wait();
+      });
+      if (thread.ok()) {
+        niceness.push_back(told.get_future().get());
+        threads.push_back(*std::move(thread));
+      }
+    }
+  });
+  REQUIRE(maker.ok());
+  (*maker)->join();
+  go.set_value();
+  CHECK(background == Thread::niceness() + 10);
+  CHECK(niceness == std::vector<int>(4, Thread::niceness()));
+}
+
+TEST_CASE("where no threads are made ahead who works in the background makes its own") {
+  const auto jail = make(options());
+  Status status = absl::UnknownError("not tried");
+  auto maker = jail->run_unconfined("test", [&](TenantSlot&) {
+    Thread::lower_priority();
+    status = jail->run(ThreadKind::kVcpu, [](TenantSlot&) {}).status();
+  });
+  REQUIRE(maker.ok());
+  (*maker)->join();
+  CHECK(status == Status());
+}
+
+TEST_CASE("who works in the background is told why no thread could be made") {
+  JailOptions wanted = options();
+  wanted.spare = 1;
+  const auto jail = make(std::move(wanted));
+  Status status;
+  auto maker = jail->run_unconfined("test", [&](TenantSlot&) {
+    Thread::lower_priority();
+    sys::FaultPlan plan(sys::Call::kThreadCreate, 1, EAGAIN, true);
+    plan.arm();
+    status = jail->run(ThreadKind::kVcpu, [](TenantSlot&) {}).status();
+    plan.disarm();
+  });
+  REQUIRE(maker.ok());
+  (*maker)->join();
+  CHECK(absl::IsUnavailable(status));
+}

@@ -42,24 +42,30 @@ bool is_of(Kind kind, sys::Call call) {
   return call != sys::Call::kIoctl;
 }
 
+// The steps of a life, in order.
+enum Step : size_t { kBuild, kSave, kLoad, kFork, kExec, kKill, kSteps };
+
+// Fails the n-th call of its kind from the beginning of a step on: two lives do not make quite as
+// many calls up to there.
 class LifePlan final : public sys::FaultPlan {
  public:
-  LifePlan(Kind kind, uint64_t n, int error) : FaultPlan(sys::Call::kAny, n, error), kind_(kind) {}
+  LifePlan(Kind kind, Step step, uint64_t n, int error)
+      : FaultPlan(sys::Call::kAny, n, error), kind_(kind), step_(step) {}
   std::optional<int> on_call(sys::Call call) override {
     for (const Kind kind : {Kind::kOther, Kind::kIoctl, Kind::kTransfer}) {
       counts_[static_cast<size_t>(kind)] += is_of(kind, call) ? 1 : 0;
     }
-    return is_of(kind_, call) ? FaultPlan::on_call(call) : std::nullopt;
+    return in_step_ && is_of(kind_, call) ? FaultPlan::on_call(call) : std::nullopt;
   }
+  void begin(size_t step) { in_step_ = in_step_ || step == step_; }
   uint64_t count(Kind kind) const { return counts_[static_cast<size_t>(kind)]; }
 
  private:
   const Kind kind_;
+  const Step step_;
+  std::atomic<bool> in_step_{false};
   std::array<std::atomic<uint64_t>, 3> counts_ = {};
 };
-
-// The steps of a life, in order.
-enum Step : size_t { kBuild, kSave, kLoad, kFork, kExec, kKill, kSteps };
 
 // `done` is called after each step.
 absl::Status live(const std::string& directory, const std::function<void(Step)>& done) {
@@ -106,7 +112,7 @@ absl::Status live(const std::string& directory, const std::function<void(Step)>&
 using Marks = std::array<std::array<uint64_t, kSteps>, 3>;
 
 // True: something failed. `marks` may be null.
-bool live_with(Kind kind, uint64_t n, int error, Marks* marks) {
+bool live_with(Kind kind, Step step, uint64_t n, int error, Marks* marks) {
   // Kept to the end: threads of the library may still be looking at one that was disarmed.
   static std::deque<LifePlan> plans;
   const std::string folder = temp_root() + "/fault-life";
@@ -114,21 +120,23 @@ bool live_with(Kind kind, uint64_t n, int error, Marks* marks) {
   fs::create_directory(folder);
   const ProcessCounts before = quiet_process();
   const auto start = Clock::now();
-  LifePlan& plan = plans.emplace_back(kind, n, error);
+  LifePlan& plan = plans.emplace_back(kind, step, n, error);
+  plan.begin(kBuild);
   plan.arm();
-  const absl::Status status = live(folder + "/t", [&](Step step) {
+  const absl::Status status = live(folder + "/t", [&](Step ended) {
+    plan.begin(ended + 1);
     for (const Kind each : {Kind::kOther, Kind::kIoctl, Kind::kTransfer}) {
       if (marks != nullptr) {
-        (*marks)[static_cast<size_t>(each)][step] = plan.count(each);
+        (*marks)[static_cast<size_t>(each)][ended] = plan.count(each);
       }
     }
   });
   plan.disarm();
   const auto took = Clock::now() - start;
   const ProcessCounts after = settled_process(before);
-  const std::string what = "kind " + std::to_string(static_cast<int>(kind)) + " call " +
-                           std::to_string(n) + ", errno " + std::to_string(error) +
-                           " (-1: cut short)";
+  const std::string what = "kind " + std::to_string(static_cast<int>(kind)) + " step " +
+                           std::to_string(step) + " call " + std::to_string(n) + ", errno " +
+                           std::to_string(error) + " (-1: cut short)";
   std::printf("%s: %s\n", what.c_str(), status.ToString().c_str());
   std::fflush(stdout);
   INFO(what << ": " << status);
@@ -147,7 +155,7 @@ bool live_with(Kind kind, uint64_t n, int error, Marks* marks) {
 const Marks& marks() {
   static const Marks kMarks = [] {
     Marks found = {};
-    live_with(Kind::kOther, kNever, EIO, &found);
+    live_with(Kind::kOther, kBuild, kNever, EIO, &found);
     return found;
   }();
   return kMarks;
@@ -165,10 +173,11 @@ void sweep(Kind kind, std::initializer_list<Step> steps, uint64_t each, bool cut
     if (ends[step] == first) {
       continue;  // a kill makes none but ioctls
     }
-    const uint64_t stride = std::max<uint64_t>(1, (ends[step] - first) / each);
-    for (uint64_t n = first + 1 + stride / 2; n <= ends[step]; n += stride) {
+    const uint64_t calls = ends[step] - first;
+    const uint64_t stride = std::max<uint64_t>(1, calls / each);
+    for (uint64_t n = 1 + stride / 2; n <= calls; n += stride) {
       const int error = cut_short ? sys::kShortTransfer : kErrors[lives++ % kErrors.size()];
-      fired += live_with(kind, n, error, nullptr) ? 1 : 0;
+      fired += live_with(kind, step, n, error, nullptr) ? 1 : 0;
     }
   }
   CHECK(fired >= steps.size() - 1);

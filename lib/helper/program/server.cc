@@ -249,10 +249,9 @@ StatusOr<Forked> Server::fork(const Fork& fork, std::vector<UniqueFd> files) {
   instance_->on_end(
       [this](const Status& why) { outbox_.ended({.why = why, .metrics = instance_->metrics()}); });
   const Forked forked = {.ready_ns = monotonic_ns()};
-  if (fork.refill_shells) {
-    to_refill_ = from.shells;
-  }
   if (fork.first_port != 0) {
+    // Not by a machine without one, whose end may come when the host has become short.
+    to_refill_ = fork.refill_shells ? from.shells : nullptr;
     RAMET_RETURN_IF_ERROR(begin(fork.first_port, std::move(files.back())));
   }
   return forked;

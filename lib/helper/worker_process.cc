@@ -54,7 +54,7 @@ class WorkerProcess::Learned {
   Learned& operator=(const Learned&) = delete;
 
   uint64_t id() const { return id_; }
-  bool is_known() const { return worker_->alive(); }
+  WorkerProcess& worker() const { return *worker_; }
 
  private:
   const std::shared_ptr<WorkerProcess> worker_;
@@ -154,7 +154,13 @@ WorkerProcess::~WorkerProcess() {
 
 uint64_t WorkerProcess::id_of(const Learned& learned) { return learned.id(); }
 
-bool WorkerProcess::is_known(const Learned& learned) { return learned.is_known(); }
+bool WorkerProcess::is_known(const Learned& learned) { return learned.worker().alive(); }
+
+std::shared_ptr<const WorkerProcess::Keeps::Kept> WorkerProcess::keep(
+    std::shared_ptr<const Learned> learned) {
+  WorkerProcess& worker = learned->worker();
+  return worker.keeps_.use(std::move(learned));
+}
 
 Status WorkerProcess::teach(uint64_t id, const PlanSource& source, uint64_t deadline_ns) {
   RequestChannel& channel = process_->channel();

@@ -17,6 +17,7 @@
 #include "lib/helper/machine_home.h"
 #include "lib/helper/plan_files.h"
 #include "lib/helper/process.h"
+#include "lib/helper/recently_used.h"
 #include "lib/helper/wire/messages.h"
 #include "vmm/base/log_sink.h"
 #include "vmm/base/status.h"
@@ -46,6 +47,11 @@ class WorkerProcess : public std::enable_shared_from_this<WorkerProcess> {
   static uint64_t id_of(const Learned& learned);
   // Whether the process lives.
   static bool is_known(const Learned& learned);
+  // Of the templates without a machine here it knows so many: each holds some 3 to 12 of its 4,096
+  // descriptors, for memory, plan and disk layers.
+  static constexpr size_t kMostKept = 64;
+  using Keeps = RecentlyUsed<const Learned>;
+  static std::shared_ptr<const Keeps::Kept> keep(std::shared_ptr<const Learned> learned);
 
   // A place in the process, which counts from now on until it is given back by destruction.
   class Seat;
@@ -81,6 +87,7 @@ class WorkerProcess : public std::enable_shared_from_this<WorkerProcess> {
   std::mutex learn_mutex_;
   uint64_t last_id_ = 0;
   std::map<const MemoryImage*, std::weak_ptr<const Learned>> learned_;
+  Keeps keeps_{kMostKept};
 };
 
 }  // namespace ramet::helper

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <filesystem>
@@ -14,6 +15,7 @@
 #include <catch2/catch.hpp>
 
 #include "lib/core/sandbox_machine.h"
+#include "lib/helper/learned_set.h"
 #include "lib/instance/reasons.h"
 #include "tests/guests/life.h"
 #include "tests/kvm/helper_fixture.h"
@@ -291,6 +293,31 @@ TEST_CASE("a template stays known to a worker, with what is made ahead, until no
   made.learned.reset();
   CHECK(made.settles_at(0));
   CHECK_FALSE(known());
+}
+
+TEST_CASE("of the templates without a machine a worker knows those that were forked last") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = engine_of_workers(1);
+  const int worker = helpers_of(::getpid()).at(0);
+  const auto known = [&] { return open_in(worker, "memfd:ramet-test"); };
+  struct Held {
+    TemplateData from;
+    std::shared_ptr<helper::LearnedSet> learned = std::make_shared<helper::LearnedSet>();
+  };
+  const auto forks = [&](const Held& held) {
+    return fork_machine(engine.get(), held.from, {}, {.learned = held.learned}).status().ok();
+  };
+  constexpr size_t kMost = helper::WorkerProcess::kMostKept;
+  std::vector<Held> templates;
+  for (size_t i = 0; i < kMost + 2; ++i) {
+    templates.push_back({make_template(engine.get(), Program::kHello)});
+    CHECK(forks(templates.back()));
+    CHECK(wait_for([&] { return known() == std::min(i + 1, kMost); }));
+  }
+  CHECK(forks(templates.front()));  // taught anew
+  CHECK(wait_for([&] { return known() == kMost; }));
+  templates.clear();
+  CHECK(wait_for([&] { return known() == 0; }));
 }
 
 TEST_CASE("what a killed worker knew of a template, the one in its place is taught") {

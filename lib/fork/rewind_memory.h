@@ -15,8 +15,9 @@
 
 namespace ramet {
 
-// What of `set` is not mapped now, for Machine::prefetch(). After an error some pages may still be
-// the last run's.
+// For Machine::prefetch(): what of set.written has no copy, and what of set.read was unmapped by
+// this. What the last run never read of it stays for the guest's faults: to look for it costs as
+// much as the rest. After an error some pages may still be the last run's.
 StatusOr<WorkingSet> rewind_memory(const GuestMemory& memory, const MemoryImage& image,
                                    const WorkingSet& set, const Pagemap& pagemap);
 

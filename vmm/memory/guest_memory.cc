@@ -261,14 +261,20 @@ Status GuestMemory::drop_private(std::span<const PageRange> pages) const {
                          });
 }
 
-Status GuestMemory::write_pages(PageRange pages, std::span<const std::byte> from) const {
-  size_t done = 0;
-  for (const GuestSlice& slice : slices_of({&pages, 1})) {
-    RAMET_RETURN_IF_ERROR(write(slice.start, from.subspan(done, slice.size)));
-    done += slice.size;
+Status GuestMemory::fill_pages(std::span<const PageRange> pages, const FillPages& fill) const {
+  for (size_t i = 0; i < regions_.size(); ++i) {
+    const uint64_t start = regions_[i].file_offset;
+    const uint64_t end = start + regions_[i].size;
+    for (const PageRange& range : pages) {
+      const uint64_t first = std::max(range.first * kPageSize, start);
+      const uint64_t last = std::min((range.first + range.count) * kPageSize, end);
+      if (first < last) {
+        const GuestAccess access;
+        RAMET_RETURN_IF_ERROR(fill(first, {mappings_[i].data() + (first - start), last - first}));
+      }
+    }
   }
-  return done == from.size() ? Status()
-                             : absl::OutOfRangeError("pages of the file that are not in memory");
+  return Status();
 }
 
 Status GuestMemory::drop_private() const {

@@ -113,9 +113,10 @@ class GuestMemory {
   Status drop_private() const;
   // The same of these pages of the file. Pages that it does not have are left out.
   Status drop_private(std::span<const PageRange> pages) const;
-  // Writes to these pages of the file, as write() does; `from` is as long as they are. OutOfRange
-  // where it does not have them all.
-  Status write_pages(PageRange pages, std::span<const std::byte> from) const;
+  // Has `fill` write to these pages of the file, piece by piece: where in the file, and the memory
+  // itself. Pages that it does not have are left out. Only while no vCPU runs.
+  using FillPages = std::function<Status(uint64_t file_offset, std::span<std::byte> into)>;
+  Status fill_pages(std::span<const PageRange> pages, const FillPages& fill) const;
   // Makes these pages of a copy-on-write view the machine's own, as writes to them would, but all
   // at once. Pages that it does not have are left out.
   Status populate_private(std::span<const PageRange> pages) const;

@@ -78,11 +78,12 @@ TEST_CASE("memory that is rewound is the template's, and its own pages are those
   for (const uint64_t page : {2U, 3U, 4U, 9U, 30U, 31U, 32U, 33U, 60U}) {
     scribble(view, page);
   }
-  const WorkingSet set = {.written = {{3, 2}, {31, 2}, {40, 1}, {60, 1}}};
+  const WorkingSet set = {.written = {{3, 2}, {31, 2}, {40, 1}, {60, 1}}, .read = {{8, 3}}};
   const auto missing = rewind_memory(*view.memory, *view.image, set, *view.pagemap);
   INFO(missing.status());
   REQUIRE(missing.ok());
   CHECK((missing->written == std::vector<PageRange>{{40, 1}}));
+  CHECK((missing->read == std::vector<PageRange>{{9, 1}}));  // was written to
   CHECK((own_pages(view) == std::vector<PageRange>{{3, 2}, {31, 2}, {60, 1}}));
   check_as_template(view);
 }

@@ -62,9 +62,14 @@ Status AgentClient::start_request() {
                : Status();
 }
 
-StatusOr<wire::Message> AgentClient::request(const wire::Message& message, uint64_t deadline_ns) {
+Status AgentClient::post(const wire::Message& message) {
   RAMET_RETURN_IF_ERROR(start_request());
   RAMET_RETURN_IF_ERROR(conversation_.queue(message));
+  return finish(conversation_.write_some().status());
+}
+
+StatusOr<wire::Message> AgentClient::answer(uint64_t deadline_ns) {
+  RAMET_RETURN_IF_ERROR(start_request());
   if (const Status sent = conversation_.flush(deadline_ns); !sent.ok()) {
     return finish(sent);
   }
@@ -73,6 +78,11 @@ StatusOr<wire::Message> AgentClient::request(const wire::Message& message, uint6
     return finish(reply.status());
   }
   return reply;
+}
+
+StatusOr<wire::Message> AgentClient::request(const wire::Message& message, uint64_t deadline_ns) {
+  RAMET_RETURN_IF_ERROR(post(message));
+  return answer(deadline_ns);
 }
 
 StatusOr<AgentInfo> AgentClient::handshake(uint64_t deadline_ns) {
@@ -102,7 +112,16 @@ Status AgentClient::ping(uint64_t deadline_ns) {
 }
 
 Status AgentClient::reseed(const wire::Reseed& reseed, uint64_t deadline_ns) {
-  const auto reply = request(reseed, deadline_ns);
+  RAMET_RETURN_IF_ERROR(begin_reseed(reseed));
+  return end_reseed(reseed, deadline_ns);
+}
+
+Status AgentClient::begin_reseed(const wire::Reseed& reseed) {
+  return annotate(post(reseed), "reseed the guest");
+}
+
+Status AgentClient::end_reseed(const wire::Reseed& reseed, uint64_t deadline_ns) {
+  const auto reply = answer(deadline_ns);
   if (!reply.ok()) {
     return annotate(reply.status(), "reseed the guest");
   }

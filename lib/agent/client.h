@@ -99,13 +99,17 @@ class AgentClient {
  public:
   explicit AgentClient(std::unique_ptr<ByteStream> stream) : conversation_(std::move(stream)) {}
 
-  // Waits for the agent's Hello. Optional on connections that we opened: the other calls send and
-  // check Hellos on their own without a round trip. On the connection that the agent opened to
-  // kReadyPort it is how the host learns that the guest is ready.
+  // Waits for the agent's Hello on the connection that it opened to kReadyPort: it is how the host
+  // learns that the guest is ready. On connections that we opened the other calls send and check
+  // Hellos on their own, without a round trip.
   StatusOr<AgentInfo> handshake(uint64_t deadline_ns);
   Status ping(uint64_t deadline_ns);
   // OK only when the agent acknowledged this very generation.
   Status reseed(const wire::Reseed& reseed, uint64_t deadline_ns);
+  // The same in two parts. The first does not wait: of a guest that does not run yet, the request
+  // is there when it does.
+  Status begin_reseed(const wire::Reseed& reseed);
+  Status end_reseed(const wire::Reseed& reseed, uint64_t deadline_ns);
   // live_count 0: the guest is frozen and this conversation over. Else it runs on as before.
   StatusOr<wire::FreezeReply> freeze(uint64_t deadline_ns);
   // live_count 0: every process of the guest but its agent is held until thaw(), or the reseed of
@@ -131,6 +135,9 @@ class AgentClient {
   // Freeze or Suspend: `doing` says so.
   StatusOr<wire::FreezeReply> request_freeze(const wire::Message& message, const char* doing,
                                              uint64_t deadline_ns);
+  // A request in two parts, of which the first does not wait; and both.
+  Status post(const wire::Message& message);
+  StatusOr<wire::Message> answer(uint64_t deadline_ns);
   StatusOr<wire::Message> request(const wire::Message& message, uint64_t deadline_ns);
   // Passes `status` on; an error ends the conversation.
   Status finish(Status status);

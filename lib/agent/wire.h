@@ -87,7 +87,8 @@ enum class MessageType : uint8_t {
 };
 
 // First frame of each side on every connection. The host may send its next message without waiting
-// for the agent's Hello. The host leaves release and build id empty.
+// for the agent's Hello, which comes with the agent's first answer, or alone where the host's came
+// alone: each packet of the guest's is a few exits. The host leaves release and build id empty.
 struct Hello {
   uint16_t version = kProtocolVersion;
   std::string kernel_release;  // uname -r of the guest

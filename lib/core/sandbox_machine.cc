@@ -17,16 +17,20 @@ SandboxMachine::SandboxMachine(std::shared_ptr<Engine> engine,
 
 Status SandboxMachine::start(const wire::Reseed& reseed, uint64_t deadline_ns) {
   const SandboxLife::Run run = life_->run();
-  // The request waits in the device, so that the guest's first instructions already find it.
+  // The request waits in the device: the guest's first instructions find that there is a
+  // connection, and its answer to that finds the request.
   auto stream = run.ports->connect(wire::kAgentPort);
   if (!stream.ok()) {
     return judge(run.number, stream.status());
   }
   AgentClient client(*std::move(stream));
+  if (const Status status = client.begin_reseed(reseed); !status.ok()) {
+    return judge(run.number, status);
+  }
   if (const Status status = life_->start(); !status.ok()) {
     return judge(run.number, status);
   }
-  if (const Status status = client.reseed(reseed, deadline_ns); !status.ok()) {
+  if (const Status status = client.end_reseed(reseed, deadline_ns); !status.ok()) {
     const auto why = absl::IsDeadlineExceeded(status) ? reason::kGuestHung : reason::kReseedFailed;
     return annotate(judge(run.number, with_reason(status, why)),
                     "the fork did not acknowledge its fresh randomness");

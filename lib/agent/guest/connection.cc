@@ -16,7 +16,9 @@ void Connection::start(const wire::Hello& hello) {
     die();
     return;
   }
-  send(hello);
+  if (const auto frame = wire::encode(hello); frame.ok()) {
+    queue_frame(frame.value());
+  }
 }
 
 void Connection::die() {
@@ -48,9 +50,16 @@ void Connection::read_input() {
     die();
     return;
   }
-  auto rest = std::span<const std::byte>(buffer).first(static_cast<size_t>(size));
-  while (!rest.empty() && !dead_ && !closing_) {
-    rest = rest.subspan(reader_.feed(rest));
+  feed(std::span<const std::byte>(buffer).first(static_cast<size_t>(size)));
+  // What a command has to say takes the Hello along.
+  if (!dead_ && command_ == nullptr) {
+    flush();
+  }
+}
+
+void Connection::feed(std::span<const std::byte> bytes) {
+  while (!bytes.empty() && !dead_ && !closing_) {
+    bytes = bytes.subspan(reader_.feed(bytes));
     if (reader_.error()) {
       refuse(wire::ErrorCode::kProtocol, std::string(reader_.error()->what));
       return;
@@ -139,8 +148,12 @@ void Connection::send_frame(std::span<const std::byte> frame) {
   if (dead_ || closing_) {
     return;
   }
-  outbox_.insert(outbox_.end(), frame.begin(), frame.end());
+  queue_frame(frame);
   flush();
+}
+
+void Connection::queue_frame(std::span<const std::byte> frame) {
+  outbox_.insert(outbox_.end(), frame.begin(), frame.end());
 }
 
 void Connection::flush() {

@@ -43,8 +43,10 @@ class Connection final : public Outlet {
       : loop_(loop), handler_(handler), socket_(std::move(socket)) {}
   ~Connection() override;
 
-  // Starts to serve; our Hello goes out first.
+  // Starts to serve; our Hello goes out first, but not before there is something to go with it.
   void start(const wire::Hello& hello);
+  // Serves what the host has sent so far.
+  void read_input();
 
   void send(const wire::Message& message);
   // Sends the error and closes after it.
@@ -63,9 +65,10 @@ class Connection final : public Outlet {
 
  private:
   void on_events(uint32_t events);
-  void read_input();
+  void feed(std::span<const std::byte> bytes);
   void on_message(const wire::Message& message);
   void on_command_message(const wire::Message& message);
+  void queue_frame(std::span<const std::byte> frame);
   void flush();
   void update_events();
   void die();

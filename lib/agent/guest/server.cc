@@ -64,6 +64,8 @@ void Server::accept_one() {
   connections_.back()->start(options_.hello);
   if (busy) {
     connections_.back()->refuse(wire::ErrorCode::kBusy, "too many connections");
+  } else {
+    connections_.back()->read_input();  // most often it is there by now
   }
 }
 

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <string>
 #include <thread>
@@ -78,13 +80,42 @@ TEST_CASE("make_reseed gives fresh entropy, generation and machine-id each time"
   CHECK(wire::encode(a).ok());
 }
 
-TEST_CASE("handshake says who the agent is, and ping and exec follow on the same connection") {
+TEST_CASE("the agent says who it is with its first answer, in one packet") {
+  const GuestUnderTest guest;
+  const ramet::UniqueFd fd = guest.connect();
+  std::array<std::byte, 1024> answer;
+  CHECK(::recv(fd.get(), answer.data(), answer.size(), MSG_DONTWAIT) < 0);
+  const auto asked = encoded({wire::Hello{}, wire::Ping{7}});
+  REQUIRE(::send(fd.get(), asked.data(), asked.size(), 0) == std::ssize(asked));
+  const ssize_t size = ::recv(fd.get(), answer.data(), answer.size(), 0);
+  const auto expected =
+      encoded({wire::Hello{.kernel_release = "6.x-test", .build_id = "under-test"}, wire::Pong{7}});
+  REQUIRE(size == std::ssize(expected));
+  CHECK(std::ranges::equal(std::span(answer).first(expected.size()), expected));
+}
+
+TEST_CASE("the agent answers a Hello that comes alone") {
+  const GuestUnderTest guest;
+  const ramet::UniqueFd fd = guest.connect();
+  const auto hello = encoded({wire::Hello{}});
+  REQUIRE(::send(fd.get(), hello.data(), hello.size(), 0) == std::ssize(hello));
+  CHECK(std::holds_alternative<wire::Hello>(next_message(fd.get())));
+}
+
+TEST_CASE("the agent says who it is before what a command writes") {
+  const GuestUnderTest guest;
+  const ramet::UniqueFd fd = guest.connect();
+  wire::ExecRequest request;
+  request.argv = {"/bin/echo", "x"};
+  const auto asked = encoded({wire::Hello{}, request});
+  REQUIRE(::send(fd.get(), asked.data(), asked.size(), 0) == std::ssize(asked));
+  CHECK(std::holds_alternative<wire::Hello>(next_message(fd.get())));
+  CHECK(std::holds_alternative<wire::Stdout>(next_message(fd.get())));
+}
+
+TEST_CASE("ping and exec follow on the same connection") {
   const GuestUnderTest guest;
   AgentClient client = guest.client();
-  const auto info = client.handshake(in_seconds(5));
-  REQUIRE(info.ok());
-  CHECK(info->kernel_release == "6.x-test");
-  CHECK(info->build_id == "under-test");
   CHECK(client.ping(in_seconds(5)).ok());
   CHECK(client.ping(in_seconds(5)).ok());
   ramet::ExecSpec spec;
@@ -237,9 +268,11 @@ TEST_CASE("the agent answers garbage, a wrong version and messages out of turn w
 
 TEST_CASE("a connection beyond 192 is refused as busy, and one that ends makes room") {
   const GuestUnderTest guest;
+  const std::vector<std::byte> hello = encoded({wire::Hello{}});
   std::vector<ramet::UniqueFd> held;
   for (size_t i = 0; i < 192; ++i) {
     held.push_back(guest.connect());
+    REQUIRE(::write(held.back().get(), hello.data(), hello.size()) == std::ssize(hello));
     // Until then it may wait in the kernel's queue, where it is not counted.
     REQUIRE(std::holds_alternative<wire::Hello>(next_message(held.back().get())));
   }

@@ -42,6 +42,8 @@ class Queue {
   // True when the driver wants an interrupt for what was pushed since the last call
   // (2.7.7, 2.7.10).
   StatusOr<bool> should_interrupt();
+  // Pushed since then.
+  uint16_t untold() const { return static_cast<uint16_t>(next_used_ - signalled_used_); }
 
   // Asks the driver not to notify until the next begin_batch() (2.7.10). Advice only: it may.
   Status suppress_notify();

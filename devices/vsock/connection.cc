@@ -8,6 +8,7 @@ namespace ramet::vsock {
 
 Connection::Connection(PortPair ports, Origin origin)
     : ports_(ports),
+      origin_(origin),
       phase_(origin == Origin::kHost ? Phase::kConnecting : Phase::kOpen),
       was_open_(origin == Origin::kGuest),
       pending_request_(origin == Origin::kHost),

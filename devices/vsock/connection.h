@@ -62,6 +62,7 @@ class Connection {
   Connection(PortPair ports, Origin origin);
 
   PortPair ports() const { return ports_; }
+  Origin origin() const { return origin_; }
   Phase phase() const { return phase_; }
   bool was_open() const { return was_open_; }
   // True when no packet of either side belongs to it any more: its ports are free.
@@ -123,6 +124,7 @@ class Connection {
   uint32_t untold() const { return fwd_cnt_ - told_fwd_cnt_; }
 
   const PortPair ports_;
+  const Origin origin_;
   Phase phase_;
   Status error_;
   bool was_open_ = false;

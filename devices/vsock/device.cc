@@ -23,6 +23,20 @@ size_t most_connections(uint32_t asked) {
   return asked == 0 ? vsock::kMaxConnections : std::min<size_t>(asked, vsock::kMaxConnections);
 }
 
+ResetEvent reset_event_of(const vsock::VsockState& restored) {
+  switch (restored.reset_event) {
+    case ResetEvent::kNotNeeded:
+      return ResetEvent::kNone;
+    case ResetEvent::kGiven:
+      // It resets what this fork must have reset, too: since it was given, no packet has gone out.
+      return ResetEvent::kGiven;
+    case ResetEvent::kNone:
+    case ResetEvent::kDue:
+      break;
+  }
+  return ResetEvent::kDue;
+}
+
 }  // namespace
 
 std::unique_ptr<Vsock> Vsock::create(const VsockOptions& options) {
@@ -40,11 +54,8 @@ StatusOr<std::unique_ptr<Vsock>> Vsock::create_from_state(const VsockOptions& op
 Vsock::Vsock(uint32_t first_port, uint32_t max_connections, const vsock::VsockState& restored)
     : core_(std::make_shared<Core>(first_port, most_connections(max_connections))),
       restored_(restored.active) {
-  // An event that the guest still has to handle resets what this fork must have reset, too: since
-  // it was given, no packet has gone out.
   if (restored.active) {
-    reset_event_ =
-        restored.reset_event == ResetEvent::kGiven ? ResetEvent::kGiven : ResetEvent::kDue;
+    reset_event_ = reset_event_of(restored);
     event_buffers_ = restored.event_buffers;
   }
   const Core::Lock lock = core_->lock();
@@ -99,6 +110,7 @@ void Vsock::reset() {
   events_ = nullptr;
   reset_event_ = ResetEvent::kNone;
   tx_paused_ = false;
+  tx_awaited_ = false;
   core_->muxer().driver_reset();
 }
 
@@ -106,6 +118,8 @@ void Vsock::quiesce() {
   const Core::Lock lock = core_->lock();
   if (phase_ == Phase::kRunning) {
     phase_ = Phase::kQuiesced;  // every chain that was popped was pushed under the lock
+    tx_awaited_ = true;         // what is restored knows nothing of what was not told
+    judge(interrupt());
   }
 }
 
@@ -125,7 +139,7 @@ StatusOr<virtio::SavedDevice> Vsock::save() const {
   }
   vsock::VsockState state;
   state.active = queues_.has_value();
-  state.reset_event = reset_event_;
+  state.reset_event = reset_event_to_come();
   state.event_buffers = event_buffers_;
   state.next_port = core_->muxer().next_port();
   virtio::SavedDevice saved;
@@ -138,14 +152,23 @@ StatusOr<virtio::SavedDevice> Vsock::save() const {
   return saved;
 }
 
+ResetEvent Vsock::reset_event_to_come() const {
+  // What ended without a packet the guest has not heard of.
+  const bool unheard = phase_ == Phase::kFailed || !core_->ended().ok();
+  const bool needed =
+      reset_event_ != ResetEvent::kNone || unheard || core_->muxer().known_to_guest();
+  return needed ? reset_event_ : ResetEvent::kNotNeeded;
+}
+
 void Vsock::run(bool look) {
   if (phase_ != Phase::kRunning) {
     return;
   }
   Status status = work(look);
-  if (status.ok()) {
-    status = interrupt();
-  }
+  judge(status.ok() ? interrupt() : status);
+}
+
+void Vsock::judge(const Status& status) {
   if (!status.ok()) {
     phase_ = Phase::kFailed;
     core_->muxer().driver_reset();
@@ -232,8 +255,9 @@ void Vsock::receive_chain(const Chain& chain) {
     return;
   }
   const vsock::PacketHeader header = vsock::decode_header(bytes);
-  core_->muxer().receive(header, reader.remaining(),
-                         [&](std::span<std::byte> into) { return reader.read(into); });
+  const bool of_host = core_->muxer().receive(
+      header, reader.remaining(), [&](std::span<std::byte> into) { return reader.read(into); });
+  tx_awaited_ = tx_awaited_ || !of_host;
 }
 
 Status Vsock::transmit() {
@@ -288,13 +312,17 @@ uint32_t Vsock::fill(const Chain& chain) {
 }
 
 Status Vsock::interrupt() {
-  const std::array<std::pair<uint16_t, virtio::Queue*>, 3> queues = {
-      {{kEventQueue, &queues_->event}, {kRxQueue, &queues_->rx}, {kTxQueue, &queues_->tx}}};
-  for (const auto& [index, queue] : queues) {
-    RAMET_ASSIGN_OR_RETURN(const bool wanted, queue->should_interrupt());
-    if (wanted) {
-      events_->queue_interrupt(index);
-    }
+  virtio::Queue& tx = queues_->tx;
+  RAMET_ASSIGN_OR_RETURN(const bool event, queues_->event.should_interrupt());
+  RAMET_ASSIGN_OR_RETURN(const bool rx, queues_->rx.should_interrupt());
+  bool told = event || rx;
+  if (told || tx_awaited_ || tx.untold() >= tx.size() / 4) {
+    tx_awaited_ = false;
+    RAMET_ASSIGN_OR_RETURN(const bool wanted, tx.should_interrupt());
+    told |= wanted;
+  }
+  if (told) {
+    events_->queue_interrupt(event ? kEventQueue : rx ? kRxQueue : kTxQueue);
   }
   return Status();
 }

@@ -1,15 +1,21 @@
 // Vsock: the virtio socket device (virtio 1.2, 5.10), whose other end is this process: VsockHost.
 //
-// A fork's guest still believes in its template's connections, so the first thing a restored device
-// gives it is a TRANSPORT_RESET event (5.10.6.7). Linux handles events and packets in two work
-// items that run concurrently (net/vmw_vsock/virtio_transport.c: event_work and rx_work), and the
-// handler of the event resets every connected socket, those too that were connected after the event
-// was queued. So no packet goes out until the guest has handled it: virtio_transport_event_work()
-// puts the event's buffer back into the available ring after it has handled the event, and the
-// device holds its packets until the event queue offers more buffers than when the event was given.
+// A fork's guest still believes in its template's connections, so where there were any the first
+// thing a restored device gives it is a TRANSPORT_RESET event (5.10.6.7). Linux handles events and
+// packets in two work items that run concurrently (net/vmw_vsock/virtio_transport.c: event_work and
+// rx_work), and the handler of the event resets every connected socket, those too that were
+// connected after the event was queued. So no packet goes out until the guest has handled it:
+// virtio_transport_event_work() puts the event's buffer back into the available ring after it has
+// handled the event, and the device holds its packets until the event queue offers more buffers
+// than when the event was given.
 //
 // Thread rule: as virtio::VirtioDevice; no thread of its own. Packets are moved on the vCPU thread
 // at the notification, and on the host's threads inside VsockHost and VsockStream.
+// The guest is interrupted for packets that it has sent, so that it frees them. On connections that
+// the host opened nobody waits for that: it waits for the next packet to the guest, whose interrupt
+// is the same (virtio-mmio has one), or for a quarter of the queue. The guest of a connection of
+// its own may wait for it (MSG_ZEROCOPY) and is interrupted at once.
+//
 // Invariant: work per notification is bounded by the queues' sizes; nothing waits for the guest.
 // When the guest gives no receive buffers, its own packets stay in its queue once kMaxPendingResets
 // answers wait.
@@ -82,6 +88,8 @@ class Vsock final : public virtio::VirtioDevice, private vsock::PacketPort {
   // The next three with the core locked and queues there. Errors mean a broken ring.
   // Everything there is to do; `look` at the transmit queue when the driver may have added to it.
   Status work(bool look);
+  // As saved: whether what is restored from it has to give the event.
+  vsock::ResetEvent reset_event_to_come() const;
   // Gives the reset event, or sees whether the guest has returned it.
   Status settle_reset_event();
   Status give_reset_event();
@@ -94,7 +102,10 @@ class Vsock final : public virtio::VirtioDevice, private vsock::PacketPort {
   StatusOr<std::optional<virtio::Chain>> next_rx_buffer();
   // The bytes that reached the guest; 0 when the buffer is too small for any packet.
   uint32_t fill(const virtio::Chain& chain);
+  // Once for all queues: InterruptStatus (4.2.2) does not say which of them it is of.
   Status interrupt();
+  // Ends the device where `status` is an error.
+  void judge(const Status& status);
   void run(bool look);
 
   const std::shared_ptr<vsock::Core> core_;
@@ -107,6 +118,7 @@ class Vsock final : public virtio::VirtioDevice, private vsock::PacketPort {
   vsock::ResetEvent reset_event_ = vsock::ResetEvent::kNone;
   uint16_t event_buffers_ = 0;
   bool tx_paused_ = false;
+  bool tx_awaited_ = false;  // somebody may wait to be told of what was taken from the guest
 };
 
 }  // namespace ramet

@@ -34,16 +34,16 @@ void ReadyList::remove(Connection* connection) {
   connection->ready_listed_ = false;
 }
 
-void Muxer::receive(const PacketHeader& header, uint64_t payload_bytes, PayloadSource payload) {
+bool Muxer::receive(const PacketHeader& header, uint64_t payload_bytes, PayloadSource payload) {
   ++counters_.tx_packets;
   if (header.src_cid != kGuestCid || header.dst_cid != kHostCid) {
     ++counters_.foreign_cid;  // 5.10.6.2; there is no address to answer to
-    return;
+    return false;
   }
   if (header.type != kTypeStream) {
     ++counters_.malformed;
     refuse(header);  // 5.10.6.4: a packet of unknown type is answered by RST
-    return;
+    return false;
   }
   counters_.resets_received += header.op == Op::kRst ? 1 : 0;
   const auto found = table_.find(PortPair{header.dst_port, header.src_port}.key());
@@ -53,7 +53,7 @@ void Muxer::receive(const PacketHeader& header, uint64_t payload_bytes, PayloadS
     } else {
       refuse(header);
     }
-    return;
+    return false;
   }
   const std::shared_ptr<Connection> connection = found->second;
   PacketHeader checked = header;
@@ -67,6 +67,7 @@ void Muxer::receive(const PacketHeader& header, uint64_t payload_bytes, PayloadS
     counters_.tx_bytes += header.len;
   }
   settle(connection.get());
+  return connection->origin() == Connection::Origin::kHost;
 }
 
 void Muxer::receive_request(const PacketHeader& header) {

@@ -69,14 +69,17 @@ class Muxer {
   // are.
   bool can_receive() const { return reset_count_ < kMaxPendingResets; }
   // One packet; `payload_bytes` is what follows the header in guest memory. Only when
-  // can_receive().
-  void receive(const PacketHeader& header, uint64_t payload_bytes, PayloadSource payload);
+  // can_receive(). Says whether it is of a connection that the host opened.
+  bool receive(const PacketHeader& header, uint64_t payload_bytes, PayloadSource payload);
 
   bool has_output() const { return reset_count_ > 0 || ready_.front() != nullptr; }
   // The next packet, with at most `max_payload` >= 1 bytes. Only when has_output(); followed by
   // output_sent() with nothing between, or by nothing when the packet did not reach the guest.
   OutPacket next_output(uint32_t max_payload) const;
   void output_sent(const OutPacket& packet);
+
+  // Whether the guest may know of a connection that is not over for it.
+  bool known_to_guest() const { return reset_count_ > 0 || !table_.empty(); }
 
   // The guest's driver was reset: ends every connection but those whose request was not sent.
   void driver_reset();

@@ -13,6 +13,7 @@ constexpr uint8_t kVersion = 1;
 static_assert(static_cast<int>(ResetEvent::kNone) == 0);
 static_assert(static_cast<int>(ResetEvent::kDue) == 1);
 static_assert(static_cast<int>(ResetEvent::kGiven) == 2);
+static_assert(static_cast<int>(ResetEvent::kNotNeeded) == 3);
 static_assert(kFirstDynamicPort == 65536);
 
 }  // namespace
@@ -32,7 +33,7 @@ StatusOr<VsockState> decode_vsock_state(std::span<const std::byte> bytes) {
   decoder.bounded<uint8_t>(kVersion, kVersion, "version");
   VsockState state;
   state.active = decoder.boolean("active");
-  state.reset_event = static_cast<ResetEvent>(decoder.bounded<uint8_t>(0, 2, "reset event"));
+  state.reset_event = static_cast<ResetEvent>(decoder.bounded<uint8_t>(0, 3, "reset event"));
   state.event_buffers = decoder.bounded<uint16_t>(0, virtio::kMaxQueueSize, "event buffers");
   state.next_port = decoder.bounded<uint32_t>(kFirstDynamicPort, 0xfffffffe, "next host port");
   RAMET_RETURN_IF_ERROR(decoder.finish());

@@ -16,9 +16,10 @@ namespace ramet::vsock {
 
 // Where the TRANSPORT_RESET event stands (device.h says why packets wait for it).
 enum class ResetEvent : uint8_t {
-  kNone = 0,
-  kDue = 1,    // not yet in the guest's hands
-  kGiven = 2,  // in the used ring, and the guest has not returned the buffer
+  kNone = 0,       // saved: it is due in what is restored
+  kDue = 1,        // not yet in the guest's hands
+  kGiven = 2,      // in the used ring, and the guest has not returned the buffer
+  kNotNeeded = 3,  // saved only: the guest had no connection that it could still believe in
 };
 
 struct VsockState {

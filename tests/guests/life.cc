@@ -46,9 +46,6 @@ void behave(GuestBuilder& guest, int commands) {
   store();
   guest.submit(kVsockEvents);
   guest.round();
-  // A restored device begins with the event that the transport was reset.
-  guest.wait_used(kVsockEvents);
-  guest.submit(kVsockEvents);
   agent.reseed_well();
   for (int i = 0; i < commands; ++i) {
     agent.take_exec();
@@ -229,8 +226,6 @@ StatusOr<std::shared_ptr<const TemplateData>> make_agent_template(
   guest.all_available(kVsockEvents, 1);
   guest.submit(kVsockEvents);
   guest.round();
-  guest.wait_used(kVsockEvents);
-  guest.submit(kVsockEvents);
   agent.reseed_well();
   write(agent);
   agent.stop();

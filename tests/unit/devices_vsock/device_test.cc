@@ -157,6 +157,64 @@ TEST_CASE("the guest connects to a listening port, and the host accepts") {
   CHECK(guest.receive()->payload == "go");
 }
 
+TEST_CASE("that packets of the host's connections were taken is told with the next packet") {
+  VsockGuest guest;
+  guest.start();
+  const Pair pair = connect(guest);
+  const auto& told = guest.events().interrupts;
+  const int before = told[Vsock::kTxQueue];
+  guest.send(Op::kRw, kAgentPort, pair.host_port, "one");
+  guest.send(Op::kRw, kAgentPort, pair.host_port, "two");
+  CHECK(told[Vsock::kTxQueue] == before);
+  const int packets = told[Vsock::kRxQueue];
+  CHECK(pair.stream->write(bytes_of("three"), 1).value() == 5);
+  CHECK(told[Vsock::kRxQueue] == packets + 1);
+  CHECK(told[Vsock::kTxQueue] == before);  // by the same
+  guest.device().quiesce();
+  CHECK(told[Vsock::kTxQueue] == before);
+}
+
+TEST_CASE("that a quarter of the queue was taken is told without a packet") {
+  VsockGuest guest;
+  guest.start();
+  const Pair pair = connect(guest);
+  CHECK(pair.stream->write(bytes_of("x"), 1).value() == 1);
+  const std::atomic<int>& told = guest.events().interrupts[Vsock::kTxQueue];
+  const int before = told;
+  const int quarter = guest.device().queue_max_sizes()[Vsock::kTxQueue] / 4;
+  for (int i = 1; i < quarter; ++i) {
+    guest.send(Op::kCreditUpdate, kAgentPort, pair.host_port);
+  }
+  CHECK(told == before);
+  guest.send(Op::kCreditUpdate, kAgentPort, pair.host_port);
+  CHECK(told == before + 1);
+}
+
+TEST_CASE("that a packet of the guest's own connection, or of none, was taken is told at once") {
+  VsockGuest guest;
+  guest.start();
+  REQUIRE(guest.host().listen(1025).ok());
+  guest.send(Op::kRequest, 4000, 1025);
+  REQUIRE(guest.receive()->header.op == Op::kResponse);
+  const std::atomic<int>& told = guest.events().interrupts[Vsock::kTxQueue];
+  const int before = told;
+  guest.send(Op::kRw, 4000, 1025, "mine");
+  CHECK(told == before + 1);
+  guest.send(Op::kRst, 4001, 1025);
+  CHECK(told == before + 2);
+}
+
+TEST_CASE("what was taken is told before a device is saved, for a fork knows nothing of it") {
+  VsockGuest guest;
+  guest.start();
+  const Pair pair = connect(guest);
+  const std::atomic<int>& told = guest.events().interrupts[Vsock::kTxQueue];
+  guest.send(Op::kRw, kAgentPort, pair.host_port, "one");
+  const int before = told;
+  guest.device().quiesce();
+  CHECK(told == before + 1);
+}
+
 TEST_CASE("a refused connection says so, and a deadline ends the wait for an answer") {
   VsockGuest guest;
   guest.start();
@@ -311,10 +369,49 @@ TEST_CASE(
   CHECK_FALSE(guest.receive_event());
 }
 
+TEST_CASE("a fork of a guest without a connection gets packets at once, and no transport reset") {
+  VsockGuest guest;
+  guest.start();
+  SECTION("that never had one") { CHECK(guest.host().metrics().connections_made == 0); }
+  SECTION("whose last one it has closed, and been answered") {
+    const Pair pair = connect(guest);
+    auto header = guest.header(Op::kShutdown, kAgentPort, pair.host_port);
+    header.flags = vsock::kShutdownBoth;
+    guest.send(header);
+    CHECK(guest.receive()->header.op == Op::kRst);
+  }
+  become_fork(guest);
+  auto stream = guest.host().start_connect(kAgentPort);
+  guest.device().resume();
+  CHECK(guest.receive()->header.op == Op::kRequest);
+  CHECK_FALSE(guest.receive_event());
+  become_fork(guest);  // whose guest has an answer to give to that
+  guest.device().resume();
+  CHECK(guest.receive_event() == vsock::kEventTransportReset);
+}
+
+TEST_CASE("a fork of a guest that still has to be told of an end gets a transport reset") {
+  VsockGuest guest;
+  REQUIRE(guest.activate().ok());
+  guest.add_event_buffers(2);
+  SECTION("by a packet for which it offers no buffer") {
+    guest.send(Op::kRw, kAgentPort, 70'000, "stale");
+    CHECK_FALSE(guest.receive());
+  }
+  SECTION("by none, since the host's side ended") {
+    guest.host().shutdown_all(absl::CancelledError("the end"));
+    CHECK_FALSE(guest.host().start_connect(kAgentPort).ok());
+  }
+  become_fork(guest);
+  guest.device().resume();
+  CHECK(guest.receive_event() == vsock::kEventTransportReset);
+}
+
 TEST_CASE("a fork whose guest offers no event buffer waits for the first one") {
   VsockGuest guest;
   REQUIRE(guest.activate().ok());
   guest.add_rx_buffers(8);
+  const Pair old = connect(guest);
   become_fork(guest);
   auto stream = guest.host().start_connect(kAgentPort);
   guest.device().resume();
@@ -329,6 +426,7 @@ TEST_CASE("a fork whose guest offers no event buffer waits for the first one") {
 TEST_CASE("a fork of a fork that has not handled its reset gets no second one, and still waits") {
   VsockGuest guest;
   guest.start();
+  const Pair old = connect(guest);
   become_fork(guest);
   guest.device().resume();
   become_fork(guest);
@@ -358,6 +456,7 @@ TEST_CASE(
     "a driver that resets a fork's device instead of handling the event gets packets at once") {
   VsockGuest guest;
   guest.start();
+  const Pair old = connect(guest);
   become_fork(guest);
   guest.device().resume();
   guest.device().reset();

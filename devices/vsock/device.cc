@@ -17,6 +17,8 @@ using vsock::ResetEvent;
 constexpr std::array<uint16_t, 3> kQueueSizes = {256, 256, 64};
 // A packet must hold at least a byte of payload, or a stream would stand still.
 constexpr uint64_t kSmallestRxBuffer = vsock::kHeaderBytes + 1;
+// One in so many of the transmit queue's entries may be taken before the guest is told.
+constexpr uint16_t kUntoldShare = 4;
 constexpr uint64_t kLargestPayload = 64 * 1024;  // as Linux's VIRTIO_VSOCK_MAX_PKT_BUF_SIZE
 
 size_t most_connections(uint32_t asked) {
@@ -316,7 +318,7 @@ Status Vsock::interrupt() {
   RAMET_ASSIGN_OR_RETURN(const bool event, queues_->event.should_interrupt());
   RAMET_ASSIGN_OR_RETURN(const bool rx, queues_->rx.should_interrupt());
   bool told = event || rx;
-  if (told || tx_awaited_ || tx.untold() >= tx.size() / 4) {
+  if (told || tx_awaited_ || tx.untold() >= tx.size() / kUntoldShare) {
     tx_awaited_ = false;
     RAMET_ASSIGN_OR_RETURN(const bool wanted, tx.should_interrupt());
     told |= wanted;

@@ -13,8 +13,9 @@
 // at the notification, and on the host's threads inside VsockHost and VsockStream.
 // The guest is interrupted for packets that it has sent, so that it frees them. On connections that
 // the host opened nobody waits for that: it waits for the next packet to the guest, whose interrupt
-// is the same (virtio-mmio has one), or for a quarter of the queue. The guest of a connection of
-// its own may wait for it (MSG_ZEROCOPY) and is interrupted at once.
+// is the same (virtio-mmio has one), or for a quarter of the queue: 2.7.7.2 has that it is told,
+// and not when. The guest of a connection of its own may wait for it (MSG_ZEROCOPY) and is
+// interrupted at once.
 //
 // Invariant: work per notification is bounded by the queues' sizes; nothing waits for the guest.
 // When the guest gives no receive buffers, its own packets stay in its queue once kMaxPendingResets

@@ -24,16 +24,19 @@ Status SandboxMachine::start(const wire::Reseed& reseed, uint64_t deadline_ns) {
     return judge(run.number, stream.status());
   }
   AgentClient client(*std::move(stream));
+  const auto not_reseeded = [&](const Status& status) {
+    const auto why = absl::IsDeadlineExceeded(status) ? reason::kGuestHung : reason::kReseedFailed;
+    return annotate(judge(run.number, with_reason(status, why)),
+                    "the fork did not acknowledge its fresh randomness");
+  };
   if (const Status status = client.begin_reseed(reseed); !status.ok()) {
-    return judge(run.number, status);
+    return not_reseeded(status);
   }
   if (const Status status = life_->start(); !status.ok()) {
     return judge(run.number, status);
   }
   if (const Status status = client.end_reseed(reseed, deadline_ns); !status.ok()) {
-    const auto why = absl::IsDeadlineExceeded(status) ? reason::kGuestHung : reason::kReseedFailed;
-    return annotate(judge(run.number, with_reason(status, why)),
-                    "the fork did not acknowledge its fresh randomness");
+    return not_reseeded(status);
   }
   life_->mark(&SandboxTimes::first_agent_reply);
   return Status();

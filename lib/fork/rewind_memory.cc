@@ -1,7 +1,5 @@
 #include "lib/fork/rewind_memory.h"
 
-#include <algorithm>
-#include <array>
 #include <cstddef>
 #include <span>
 #include <vector>

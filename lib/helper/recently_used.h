@@ -29,10 +29,6 @@ class RecentlyUsed {
 
    private:
     friend class RecentlyUsed;
-    bool keeps(const T* what) const {
-      const std::lock_guard lock(mutex_);
-      return what_.get() == what;
-    }
     std::shared_ptr<T> let_go() {
       const std::lock_guard lock(mutex_);
       return std::move(what_);
@@ -48,14 +44,15 @@ class RecentlyUsed {
   std::shared_ptr<const Kept> use(std::shared_ptr<T> what) {
     std::shared_ptr<T> oldest;  // whose end is nothing for under the lock
     const std::lock_guard lock(mutex_);
-    std::erase_if(kept_, [](const auto& each) { return each.expired(); });
-    std::shared_ptr<Kept> used = take(what.get());
+    std::erase_if(kept_, [](const Entry& each) { return each.kept.expired(); });
+    const T* const key = what.get();
+    std::shared_ptr<Kept> used = take(key);
     if (used == nullptr) {
       used = std::make_shared<Kept>(std::move(what));
     }
-    kept_.push_back(used);
+    kept_.push_back({key, used});
     if (kept_.size() > most_) {
-      if (const auto first = kept_.front().lock()) {
+      if (const auto first = kept_.front().kept.lock()) {
         oldest = first->let_go();
       }
       kept_.pop_front();
@@ -64,19 +61,27 @@ class RecentlyUsed {
   }
 
  private:
+  // What lives has its address alone; only that one is taken hold of, for to be its last holder is
+  // to end it here, under the lock.
+  struct Entry {
+    const T* what = nullptr;
+    std::weak_ptr<Kept> kept = {};
+  };
+
   std::shared_ptr<Kept> take(const T* what) {
-    for (auto each = kept_.begin(); each != kept_.end(); ++each) {
-      if (auto kept = each->lock(); kept != nullptr && kept->keeps(what)) {
-        kept_.erase(each);
-        return kept;
-      }
+    const auto found =
+        std::ranges::find_if(kept_, [&](const Entry& each) { return each.what == what; });
+    if (found == kept_.end()) {
+      return nullptr;
     }
-    return nullptr;
+    std::shared_ptr<Kept> kept = found->kept.lock();
+    kept_.erase(found);
+    return kept;
   }
 
   const size_t most_;
   std::mutex mutex_;
-  std::deque<std::weak_ptr<Kept>> kept_;  // the one used last at the end
+  std::deque<Entry> kept_;  // the one used last at the end
 };
 
 }  // namespace ramet::helper

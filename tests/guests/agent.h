@@ -45,6 +45,8 @@ class AgentScript {
   void greet() { say(wire::Hello{wire::kProtocolVersion, "hostile", "hand-made"}); }
   // All of a reseed as it should be; `acks` acknowledgements.
   void reseed_well(int acks = 1);
+  // The same, but a guest whose host name begins with these four bytes never answers.
+  void reseed_well_unless_named(std::string_view name);
   // The request of an exec, up to its arrival.
   void take_exec();
   // Serves for ever, whatever comes and in whatever order, as the product's agent does: takes
@@ -55,6 +57,9 @@ class AgentScript {
   GuestBuilder& guest() { return guest_; }
 
  private:
+  // A reseed's request, up to its arrival, and the answer to it.
+  void take_reseed();
+  void acknowledge_reseed(int acks);
   // A packet to be sent any number of times.
   uint16_t keep(vsock::Op op, std::span<const std::byte> payload = {});
   void send_kept(uint16_t packet);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
 
 #include "tests/guests/agent.h"
@@ -131,10 +132,42 @@ void AgentScript::accept(uint32_t buf_alloc) {
   give(add_packet(header, {}));
 }
 
-void AgentScript::reseed_well(int acks) {
+void AgentScript::take_reseed() {
   accept();
   greet();
   wait_packet(Op::kRw);
+}
+
+void AgentScript::reseed_well(int acks) {
+  take_reseed();
+  acknowledge_reseed(acks);
+}
+
+void AgentScript::reseed_well_unless_named(std::string_view name) {
+  wire::Reseed named;
+  named.hostname = name;
+  const std::vector<std::byte> request = frame(named);
+  const auto bytes = std::as_bytes(std::span(name));
+  const auto found = std::search(request.begin(), request.end(), bytes.begin(), bytes.end());
+  uint32_t first = 0;
+  if (bytes.size() != sizeof first || found == request.end()) {
+    throw std::logic_error("a name of other than four bytes");
+  }
+  std::memcpy(&first, bytes.data(), sizeof first);
+  take_reseed();
+  Assembler& code = guest_.cpu();
+  code.bytes({0x81, 0xbe});  // cmp dword [rsi + disp32], imm32
+  code.immediate(vsock::kHeaderBytes + frame(wire::Hello{}).size() +
+                     static_cast<size_t>(found - request.begin()),
+                 4);
+  code.immediate(first, 4);
+  const size_t other = code.jump_ahead({0x0f, 0x85});
+  code.jump_back({0xe9}, code.here());
+  code.land(other);
+  acknowledge_reseed(1);
+}
+
+void AgentScript::acknowledge_reseed(int acks) {
   // The host's Hello, then the Reseed with its generation.
   const size_t hello = frame(wire::Hello{}).size();
   const auto generation =

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "lib/core/sandbox_machine.h"
 #include "lib/core/template_data.h"
@@ -26,7 +27,8 @@ struct Lived {
 };
 
 // What it is a template of. The guest is reseeded, takes commands, writes a block to its disk after
-// each, and takes no more than `commands` of them.
+// each, and takes no more than `commands` of them. One of this host name never answers.
+inline constexpr std::string_view kHungHostname = "hung";
 StatusOr<std::shared_ptr<const TemplateData>> make_obedient_template(
     const std::shared_ptr<Engine>& engine, int commands);
 // The same of a guest that serves for ever (AgentScript::serve), and may be branched; each command

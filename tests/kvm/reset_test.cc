@@ -47,9 +47,10 @@ struct Made {
     box = *std::move(forked);
   }
 
-  Status reset() const { return reset_within(obedience_ns()); }
-  Status reset_within(uint64_t ns) const {
+  Status reset() const { return reset_within(obedience_ns(), spec.hostname); }
+  Status reset_within(uint64_t ns, std::string_view hostname) const {
     ForkSpec again = spec;
+    again.hostname = hostname;
     again.ready_deadline_ns = monotonic_ns() + ns;
     return reset_sandbox(box.get(), *from, again);
   }
@@ -163,7 +164,7 @@ TEST_CASE("a sandbox that was poisoned can be reset, any number of times") {
 TEST_CASE("a guest that does not answer in time after a reset leaves its sandbox Poisoned") {
   RAMET_NEED_KVM(kvm);
   const Made made(1);
-  const Status late = made.reset_within(0);
+  const Status late = made.reset_within(kSecond / 5, kHungHostname);
   INFO(late.ToString());
   CHECK(reason_of(late) == reason::kGuestHung);
   CHECK(made.life().state() == SandboxState::kPoisoned);

@@ -88,11 +88,11 @@ void Cgroups::sweep() {
   });
 }
 
-UniqueFd ExecCgroup::open_procs() const {
+UniqueFd ExecCgroup::open_folder() const {
   if (folder_.empty()) {
     return UniqueFd();
   }
-  return UniqueFd(::open((folder_ + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC));
+  return UniqueFd(::open(folder_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
 }
 
 bool ExecCgroup::kill() const {

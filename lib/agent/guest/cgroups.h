@@ -56,8 +56,8 @@ class ExecCgroup {
   ExecCgroup(const ExecCgroup&) = delete;
   ExecCgroup& operator=(const ExecCgroup&) = delete;
 
-  // For the child: writing "0" moves the writer in. Not valid without a group.
-  UniqueFd open_procs() const;
+  // The group's folder. Not valid without a group.
+  UniqueFd open_folder() const;
   // SIGKILL to every member (cgroup.kill, Linux >= 5.14). False when it could not be asked.
   bool kill() const;
 

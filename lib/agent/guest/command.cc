@@ -77,7 +77,7 @@ void Command::start(const wire::ExecRequest& request, const std::string& etc) {
     fail_start(error, errno_text("make its pipes", error));
     return;
   }
-  const UniqueFd cgroup_fd = cgroup_.open_procs();
+  const UniqueFd cgroup_fd = cgroup_.open_folder();
   pid_ =
       spawn({request, *credentials, child_ends[kChildStdin].get(), child_ends[kChildStdout].get(),
              child_ends[kChildStderr].get(), child_ends[kChildReport].get(), cgroup_fd.get()});

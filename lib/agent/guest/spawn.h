@@ -40,7 +40,7 @@ struct SpawnPlan {
   int stdout_fd;
   int stderr_fd;
   int report_fd;
-  int cgroup_fd;  // -1: none
+  int cgroup_fd;  // the folder of the group it shall be in; -1: none
 };
 
 // The files to try for `command`, in order: itself when it has a '/', else one per entry of PATH.

@@ -1,8 +1,14 @@
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -60,6 +66,22 @@ int wait_for_pid_file(const std::string& path) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   return -1;
+}
+
+void as_linux_has_it() {}
+
+// As before Linux 5.3: clone3() fails with ENOSYS.
+void without_clone3() {
+  std::array<sock_filter, 4> code = {
+      {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+       BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)}};
+  const sock_fprog program = {code.size(), code.data()};
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+    ::_exit(1);
+  }
 }
 
 }  // namespace
@@ -292,6 +314,22 @@ TEST_CASE("a timeout kills the whole process group and says timed_out") {
   const int child = wait_for_pid_file(file);
   CHECK(dies(child));
   ::unlink(file.c_str());
+}
+
+TEST_CASE("a command is in a group of its own, on kernels too that cannot make it there") {
+  const ramet::test::GroupParent parent;
+  if (parent.path().empty()) {
+    RAMET_SKIP("no cgroup2 that this user may use");
+  }
+  for (void (*const kernel)() : {as_linux_has_it, without_clone3}) {
+    const GuestUnderTest guest("/etc", parent.path(), kernel);
+    const auto found = guest.shell("cat /proc/self/cgroup");
+    REQUIRE(found.ok());
+    const std::string folder = parent.path().substr(parent.path().rfind('/'));
+    INFO(found->stdout_data << found->stderr_data);
+    CHECK(found->stdout_data.find(folder + "/exec-1") != std::string::npos);
+  }
+  CHECK(parent.remove());
 }
 
 TEST_CASE("with cgroup2 a timeout also kills a child that left the process group") {

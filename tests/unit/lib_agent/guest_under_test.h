@@ -53,7 +53,9 @@ class FakeMachine final : public guest::Machine {
 
 class GuestUnderTest {
  public:
-  explicit GuestUnderTest(const std::string& etc = "/etc", const std::string& cgroup_parent = "") {
+  // `first` is called in the agent's process before anything else.
+  explicit GuestUnderTest(const std::string& etc = "/etc", const std::string& cgroup_parent = "",
+                          void (*first)() = nullptr) {
     address_.sun_family = AF_UNIX;
     const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     // Only the family: the kernel chooses an abstract name (unix(7), autobind).
@@ -65,6 +67,9 @@ class GuestUnderTest {
     pid_ = ::fork();
     REQUIRE(pid_ >= 0);
     if (pid_ == 0) {
+      if (first != nullptr) {
+        first();
+      }
       serve(listener.get(), etc, cgroup_parent);
     }
   }

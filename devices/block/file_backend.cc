@@ -12,7 +12,7 @@ namespace {
 
 Status check_progress(const sys::Result& result, const char* what, uint64_t offset) {
   if (!result.ok()) {
-    return result.status(absl::StrFormat("%s disk file at %d", what, offset));
+    return result.status("%s disk file at %d", what, offset);
   }
   if (result.value == 0) {
     return absl::DataLossError(absl::StrFormat("%s disk file at %d: the file ends", what, offset));

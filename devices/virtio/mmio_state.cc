@@ -99,8 +99,7 @@ Status MmioTransport::adopt(const TransportState& state) {
   interrupt_status_.store(state.interrupt_status);
   config_generation_.store(state.config_generation);
   for (size_t i = 0; i < queues_.size(); ++i) {
-    RAMET_RETURN_IF_ERROR(
-        annotate(adopt_queue(&queues_[i], state.queues[i]), absl::StrFormat("queue %d", i)));
+    RAMET_RETURN_IF_ERROR(annotate(adopt_queue(&queues_[i], state.queues[i]), "queue %d", i));
   }
   // A device that failed stays inactive until the driver resets it, as notify() is refused.
   if (!active()) {

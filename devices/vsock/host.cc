@@ -25,7 +25,7 @@ StatusOr<std::unique_ptr<VsockStream>> VsockHost::connect(uint32_t guest_port,
                                                           uint64_t deadline_ns) {
   RAMET_ASSIGN_OR_RETURN(std::unique_ptr<VsockStream> stream, start_connect(guest_port));
   if (Status status = stream->wait_connected(deadline_ns); !status.ok()) {
-    return annotate(status, absl::StrFormat("connect to guest port %d", guest_port));
+    return annotate(status, "connect to guest port %d", guest_port);
   }
   return stream;
 }

@@ -36,10 +36,10 @@ Status ExecSession::start() {
   request.timeout_ms = guard_ms(spec_.timeout_ns);
   if (const Status queued = conversation_.queue(request); !queued.ok()) {
     return annotate(queued,
-                    absl::StrFormat("%d arguments and %d environment entries (at most %d, "
-                                    "%d, and %d bytes in all)",
-                                    spec_.argv.size(), spec_.env.size(), wire::kMaxArguments,
-                                    wire::kMaxEnvironment, wire::kMaxExecBytes));
+                    "%d arguments and %d environment entries (at most %d, "
+                    "%d, and %d bytes in all)",
+                    spec_.argv.size(), spec_.env.size(), wire::kMaxArguments, wire::kMaxEnvironment,
+                    wire::kMaxExecBytes);
   }
   if (spec_.timeout_ns != 0) {
     deadline_ns_ = checked_add(monotonic_ns(), spec_.timeout_ns).value_or(0);

@@ -224,7 +224,7 @@ Status SandboxLife::not_legal_locked(const char* what) const {
     return absl::FailedPreconditionError(absl::StrFormat("%s: the sandbox is being reset", what));
   }
   if (!end_reason_.ok()) {
-    return annotate(end_reason_, absl::StrFormat("%s: the sandbox is %s", what, name_of(state_)));
+    return annotate(end_reason_, "%s: the sandbox is %s", what, name_of(state_));
   }
   return absl::FailedPreconditionError(
       absl::StrFormat("%s: the sandbox is %s", what, name_of(state_)));

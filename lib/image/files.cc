@@ -32,7 +32,7 @@ StatusOr<FileInfo> info_at(const std::string& path, int flags) {
     return ::fstatat(AT_FDCWD, path.c_str(), &info, flags);
   });
   if (!result.ok()) {
-    return result.status(absl::StrFormat("stat %s", path));
+    return result.status("stat %s", path);
   }
   return FileInfo{info.st_mode, info.st_uid, info.st_gid, static_cast<uint64_t>(info.st_size)};
 }
@@ -60,7 +60,7 @@ StatusOr<std::vector<std::string>> list_folder(const std::string& path) {
     return folder == nullptr ? -1 : 0;
   });
   if (!opened.ok()) {
-    return opened.status(absl::StrFormat("list %s", path));
+    return opened.status("list %s", path);
   }
   std::vector<std::string> names;
   while (true) {
@@ -72,7 +72,7 @@ StatusOr<std::vector<std::string>> list_folder(const std::string& path) {
       return entry == nullptr && errno != 0 ? -1 : 0;
     });
     if (!read.ok()) {
-      return read.status(absl::StrFormat("list %s", path));
+      return read.status("list %s", path);
     }
     if (entry == nullptr) {
       break;
@@ -89,7 +89,7 @@ StatusOr<std::vector<std::string>> list_folder(const std::string& path) {
 StatusOr<std::vector<std::byte>> read_whole_file(const std::string& path, uint64_t max_bytes) {
   RAMET_ASSIGN_OR_RETURN(const UniqueFd fd, sys::open(path, O_RDONLY | O_NONBLOCK));
   struct stat info = {};
-  RAMET_RETURN_IF_ERROR(sys::fstat(fd.get(), &info).status(absl::StrFormat("stat %s", path)));
+  RAMET_RETURN_IF_ERROR(sys::fstat(fd.get(), &info).status("stat %s", path));
   if (!S_ISREG(info.st_mode)) {
     return absl::InvalidArgumentError(absl::StrFormat("%s is no regular file", path));
   }
@@ -116,7 +116,7 @@ StatusOr<std::string> read_link(const std::string& path) {
     return ::readlink(path.c_str(), target.data(), target.size());
   });
   if (!result.ok()) {
-    return result.status(absl::StrFormat("read the link %s", path));
+    return result.status("read the link %s", path);
   }
   return std::string(target.data(), static_cast<size_t>(result.value));
 }
@@ -126,7 +126,7 @@ StatusOr<std::string> resolve_path(const std::string& path) {
   const sys::Result result = sys::invoke(Call::kStat, OnEintr::kRetry, [&] {
     return ::realpath(path.c_str(), resolved.data()) == nullptr ? -1 : 0;
   });
-  RAMET_RETURN_IF_ERROR(result.status(absl::StrFormat("find %s", path)));
+  RAMET_RETURN_IF_ERROR(result.status("find %s", path));
   return std::string(resolved.data());
 }
 

@@ -110,7 +110,7 @@ StatusOr<KernelFiles> find_kernel(const std::string& image, const std::string& t
   }
   const auto place = resolve_path(image);
   if (!place.ok()) {
-    return annotate(place.status(), absl::StrFormat("kernel image %s", image));
+    return annotate(place.status(), "kernel image %s", image);
   }
   const auto bases = tree.empty() ? bases_for(*place) : std::vector{base_of(tree)};
   std::vector<std::string> looked;

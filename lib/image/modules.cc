@@ -64,7 +64,7 @@ StatusOr<std::vector<std::byte>> read_module(const std::string& path) {
   if (path.ends_with(".xz")) {
     auto unpacked = unpack_xz(bytes, kMaxModuleBytes);
     if (!unpacked.ok()) {
-      return annotate(unpacked.status(), absl::StrFormat("module %s", path));
+      return annotate(unpacked.status(), "module %s", path);
     }
     bytes = *std::move(unpacked);
   } else if (!path.ends_with(".ko")) {

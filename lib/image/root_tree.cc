@@ -51,8 +51,8 @@ Status add_folder_content(CpioWriter& writer, const std::string& folder, const s
 }  // namespace
 
 Status add_root_tree(CpioWriter& writer, const std::string& folder) {
-  return annotate(add_folder_content(writer, without_end_slash(folder), "", 0),
-                  absl::StrFormat("root tree %s", folder));
+  return annotate(add_folder_content(writer, without_end_slash(folder), "", 0), "root tree %s",
+                  folder);
 }
 
 }  // namespace ramet

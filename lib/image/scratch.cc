@@ -77,7 +77,7 @@ StatusOr<UniqueFd> make_scratch_image(const std::string& directory, uint64_t byt
   }
   auto file = make_in(directory, bytes);
   if (!file.ok()) {
-    return annotate(file.status(), absl::StrFormat("make a scratch image in %s", directory));
+    return annotate(file.status(), "make a scratch image in %s", directory);
   }
   return file;
 }

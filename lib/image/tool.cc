@@ -135,7 +135,7 @@ class Child {
       return error == 0 ? 0 : -1;
     });
     if (!result.ok()) {
-      return result.status(absl::StrFormat("start %s", path));
+      return result.status("start %s", path);
     }
     return Child(pid);
   }

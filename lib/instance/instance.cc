@@ -205,7 +205,7 @@ Status Instance::add_transport(uint32_t slot, std::unique_ptr<virtio::VirtioDevi
   auto transport = state == nullptr ? virtio::MmioTransport::create(std::move(device), parts)
                                     : virtio::MmioTransport::create_from_state(
                                           std::move(device), parts, *state->slots[slot]);
-  RAMET_RETURN_IF_ERROR(annotate(transport.status(), absl::StrFormat("virtio-mmio slot %d", slot)));
+  RAMET_RETURN_IF_ERROR(annotate(transport.status(), "virtio-mmio slot %d", slot));
   slots_[slot] = std::move(*transport);
   return machine_->mmio().insert(x86::virtio_mmio_address(slot), x86::kVirtioMmioRegisterSize,
                                  slots_[slot].get());

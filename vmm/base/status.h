@@ -9,6 +9,7 @@
 
 #include <absl/status/status.h>
 #include <absl/status/statusor.h>
+#include <absl/strings/str_format.h>
 
 namespace ramet {
 
@@ -25,6 +26,12 @@ Status errno_status(int error, std::string_view what);
 // `status` with "clause: " put before its message; payloads are kept. An OK status comes back as it
 // is.
 Status annotate(const Status& status, std::string_view clause);
+// As absl::StrFormat, and only where it is needed.
+template <typename First, typename... Rest>
+Status annotate(const Status& status, const absl::FormatSpec<First, Rest...>& clause,
+                const First& first, const Rest&... rest) {
+  return status.ok() ? status : annotate(status, absl::StrFormat(clause, first, rest...));
+}
 
 }  // namespace ramet
 

@@ -179,7 +179,7 @@ Status fsync(int fd, std::string_view what) {
 
 Status rename(const std::string& from, const std::string& to) {
   return invoke(Call::kRename, OnEintr::kRetry, [&] { return ::rename(from.c_str(), to.c_str()); })
-      .status(absl::StrFormat("rename %s to %s", from, to));
+      .status("rename %s to %s", from, to);
 }
 
 Status rename_no_replace(const std::string& from, const std::string& to) {
@@ -197,22 +197,22 @@ Status rename_no_replace(const std::string& from, const std::string& to) {
   if (result.error == EEXIST) {
     return absl::AlreadyExistsError(absl::StrFormat("%s is there already", to));
   }
-  return result.status(absl::StrFormat("rename %s to %s", from, to));
+  return result.status("rename %s to %s", from, to);
 }
 
 Status unlink(const std::string& path) {
   return invoke(Call::kUnlink, OnEintr::kRetry, [&] { return ::unlink(path.c_str()); })
-      .status(absl::StrFormat("unlink %s", path));
+      .status("unlink %s", path);
 }
 
 Status rmdir(const std::string& path) {
   return invoke(Call::kUnlink, OnEintr::kRetry, [&] { return ::rmdir(path.c_str()); })
-      .status(absl::StrFormat("rmdir %s", path));
+      .status("rmdir %s", path);
 }
 
 Status mkdir(const std::string& path, unsigned mode) {
   return invoke(Call::kMkdir, OnEintr::kRetry, [&] { return ::mkdir(path.c_str(), mode); })
-      .status(absl::StrFormat("mkdir %s", path));
+      .status("mkdir %s", path);
 }
 
 Status ftruncate(int fd, uint64_t size, std::string_view what) {
@@ -227,7 +227,7 @@ Status punch_hole(int fd, uint64_t offset, uint64_t size) {
                   return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                      static_cast<off_t>(offset), static_cast<off_t>(size));
                 })
-      .status(absl::StrFormat("punch a hole of %d bytes at %d", size, offset));
+      .status("punch a hole of %d bytes at %d", size, offset);
 }
 
 Status allocate(int fd, uint64_t offset, uint64_t size) {
@@ -236,7 +236,7 @@ Status allocate(int fd, uint64_t offset, uint64_t size) {
                   return ::fallocate(fd, FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                                      static_cast<off_t>(size));
                 })
-      .status(absl::StrFormat("allocate %d bytes at %d", size, offset));
+      .status("allocate %d bytes at %d", size, offset);
 }
 
 Result lseek(int fd, int64_t offset, int whence) {

@@ -15,6 +15,8 @@
 #include <string>
 #include <string_view>
 
+#include <absl/strings/str_format.h>
+
 #include "vmm/base/fault_plan.h"
 #include "vmm/base/status.h"
 #include "vmm/base/unique_fd.h"
@@ -33,6 +35,12 @@ struct Result {
   bool ok() const { return error == 0; }
   // OK, or errno_status(error, what).
   Status status(std::string_view what) const { return ok() ? Status() : errno_status(error, what); }
+  // As absl::StrFormat, and only where it is needed: a call for each exit of a guest asks for it.
+  template <typename First, typename... Rest>
+  Status status(const absl::FormatSpec<First, Rest...>& what, const First& first,
+                const Rest&... rest) const {
+    return ok() ? Status() : errno_status(error, absl::StrFormat(what, first, rest...));
+  }
 };
 
 // Whether a call is repeated while the kernel answers EINTR.

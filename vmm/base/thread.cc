@@ -5,8 +5,6 @@
 #include <csignal>
 #include <ctime>
 
-#include <absl/strings/str_format.h>
-
 #include "vmm/base/syscall.h"
 
 namespace ramet {
@@ -71,7 +69,7 @@ StatusOr<std::unique_ptr<Thread>> Thread::start(const std::string& name, std::fu
   std::unique_ptr<Thread> thread(new Thread(name, std::move(body)));
   const sys::Result result = create(&thread->handle_, stack, &Thread::entry, thread.get());
   if (!result.ok()) {
-    return result.status(absl::StrFormat("start thread %s", name));
+    return result.status("start thread %s", name);
   }
   thread->started_ = true;
   return thread;

@@ -39,7 +39,7 @@ StatusOr<UniqueFd> open_unnamed(const std::string& directory) {
   if (lacks_tmpfile(opened.error)) {
     return open_and_unlink(directory);
   }
-  return opened.status(absl::StrFormat("make a file in %s", directory));
+  return opened.status("make a file in %s", directory);
 }
 
 }  // namespace

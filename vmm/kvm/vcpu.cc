@@ -14,7 +14,7 @@ namespace ramet {
 
 StatusOr<std::unique_ptr<Vcpu>> Vcpu::create(const Vm& vm, uint32_t id) {
   const sys::Result result = sys::ioctl(vm.fd(), KVM_CREATE_VCPU, uint64_t{id});
-  RAMET_RETURN_IF_ERROR(result.status(absl::StrFormat("KVM_CREATE_VCPU %d", id)));
+  RAMET_RETURN_IF_ERROR(result.status("KVM_CREATE_VCPU %d", id));
   UniqueFd fd(static_cast<int>(result.value));
   RAMET_ASSIGN_OR_RETURN(
       Mapping run, Mapping::map_file(fd.get(), 0, vm.kvm().vcpu_mmap_bytes(), MapMode::kShared));
@@ -39,7 +39,7 @@ Status Vcpu::set_cpuid(std::span<const x86::CpuidEntry> entries) {
     to.edx = entries[i].edx;
   }
   return sys::ioctl(fd_.get(), KVM_SET_CPUID2, static_cast<void*>(list))
-      .status(absl::StrFormat("KVM_SET_CPUID2 of %d entries", entries.size()));
+      .status("KVM_SET_CPUID2 of %d entries", entries.size());
 }
 
 StatusOr<std::vector<x86::CpuidEntry>> Vcpu::cpuid() const {
@@ -84,7 +84,7 @@ StatusOr<VcpuExit> Vcpu::run() {
   if (result.error == EINTR || result.error == EAGAIN) {
     return VcpuExit{};
   }
-  RAMET_RETURN_IF_ERROR(result.status(absl::StrFormat("KVM_RUN of vCPU %d", id_)));
+  RAMET_RETURN_IF_ERROR(result.status("KVM_RUN of vCPU %d", id_));
   return decode_exit();
 }
 
@@ -112,8 +112,8 @@ Status Vcpu::pre_fault(GuestSlice pages) {
       ++in_vain;
       continue;
     }
-    RAMET_RETURN_IF_ERROR(result.status(
-        absl::StrFormat("KVM_PRE_FAULT_MEMORY of %d bytes at %#x", range.size, range.gpa)));
+    RAMET_RETURN_IF_ERROR(
+        result.status("KVM_PRE_FAULT_MEMORY of %d bytes at %#x", range.size, range.gpa));
   }
   return Status();
 }

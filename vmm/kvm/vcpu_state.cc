@@ -131,8 +131,7 @@ StatusOr<uint32_t> Vcpu::tsc_khz() const {
 }
 
 Status Vcpu::set_tsc_khz(uint32_t khz) {
-  return sys::ioctl(fd_.get(), KVM_SET_TSC_KHZ, uint64_t{khz})
-      .status(absl::StrFormat("KVM_SET_TSC_KHZ %d", khz));
+  return sys::ioctl(fd_.get(), KVM_SET_TSC_KHZ, uint64_t{khz}).status("KVM_SET_TSC_KHZ %d", khz);
 }
 
 void Vcpu::notify_paused() { sys::ioctl(fd_.get(), KVM_KVMCLOCK_CTRL); }

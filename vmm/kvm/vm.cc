@@ -1,7 +1,5 @@
 #include "vmm/kvm/vm.h"
 
-#include <absl/strings/str_format.h>
-
 #include "vmm/arch/x86_64/layout.h"
 #include "vmm/base/syscall.h"
 #include "vmm/kvm/kvm_abi.h"
@@ -54,10 +52,9 @@ Status Vm::set_memory(const GuestMemory& memory) {
     slot.guest_phys_addr = region.start.value;
     slot.memory_size = region.size;
     slot.userspace_addr = memory.host_address(i);
-    RAMET_RETURN_IF_ERROR(
-        sys::ioctl(fd(), KVM_SET_USER_MEMORY_REGION, static_cast<void*>(&slot))
-            .status(absl::StrFormat("KVM_SET_USER_MEMORY_REGION of %d bytes at %#x", region.size,
-                                    region.start.value)));
+    RAMET_RETURN_IF_ERROR(sys::ioctl(fd(), KVM_SET_USER_MEMORY_REGION, static_cast<void*>(&slot))
+                              .status("KVM_SET_USER_MEMORY_REGION of %d bytes at %#x", region.size,
+                                      region.start.value));
   }
   return Status();
 }

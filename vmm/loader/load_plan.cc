@@ -105,7 +105,7 @@ void add_owned(LoadPlan& plan, uint64_t address, std::vector<std::byte> bytes,
 StatusOr<KernelImage> parse_kernel(std::span<const std::byte> file, std::string_view name) {
   const auto as_image = [&](auto parsed) -> StatusOr<KernelImage> {
     if (!parsed.ok()) {
-      return annotate(parsed.status(), absl::StrFormat("kernel %s", std::string(name)));
+      return annotate(parsed.status(), "kernel %s", std::string(name));
     }
     return KernelImage(*std::move(parsed));
   };

@@ -105,8 +105,7 @@ StatusOr<std::unique_ptr<Machine>> Machine::restore(const Host& host,
     RAMET_RETURN_IF_ERROR(match_tsc_rate(vcpus[i].get(), state.tsc_khz));
   }
   for (size_t i = 0; i < vcpus.size(); ++i) {
-    RAMET_RETURN_IF_ERROR(
-        annotate(vcpus[i]->restore(state.vcpus[i]), absl::StrFormat("restore vCPU %d", i)));
+    RAMET_RETURN_IF_ERROR(annotate(vcpus[i]->restore(state.vcpus[i]), "restore vCPU %d", i));
   }
   machine->times_.restore_ns = monotonic_ns() - start;
   RAMET_RETURN_IF_ERROR(machine->start_threads(std::move(vcpus)));
@@ -171,7 +170,7 @@ Status Machine::restore_vcpus(const MachineState& state) {
                                                    vcpu.forget_startup_ipis(state.vcpus[i]));
                                                return vcpu.restore(state.vcpus[i]);
                                              }),
-                                   absl::StrFormat("rewind vCPU %d", i)));
+                                   "rewind vCPU %d", i));
   }
   return Status();
 }
@@ -181,7 +180,7 @@ Status Machine::restore_time(const MachineState& state) {
   for (uint32_t i = 0; i < vcpus_.size(); ++i) {
     RAMET_RETURN_IF_ERROR(
         annotate(with_vcpu(i, [&](Vcpu& vcpu) { return vcpu.restore_time(state.vcpus.at(i)); }),
-                 absl::StrFormat("restore the clocks of vCPU %d", i)));
+                 "restore the clocks of vCPU %d", i));
   }
   return Status();
 }
@@ -365,7 +364,7 @@ StatusOr<MachineState> Machine::save() {
                                                state.vcpus.push_back(std::move(saved));
                                                return Status();
                                              }),
-                                   absl::StrFormat("save vCPU %d", i)));
+                                   "save vCPU %d", i));
   }
   // One TSC for all: the vCPUs were read one after the other, and a guest whose TSCs differ throws
   // the TSC away.

@@ -35,7 +35,7 @@ StatusOr<std::byte*> map(std::byte* where, const MappedPart& part, MapMode mode)
         ::mmap(where, part.size, protection, flags, part.fd, static_cast<off_t>(part.file_offset));
     return address == MAP_FAILED ? -1 : 0;
   });
-  RAMET_RETURN_IF_ERROR(result.status(absl::StrFormat("map %d bytes of guest memory", part.size)));
+  RAMET_RETURN_IF_ERROR(result.status("map %d bytes of guest memory", part.size));
   return static_cast<std::byte*>(address);
 }
 
@@ -78,7 +78,7 @@ StatusOr<Mapping> Mapping::map_stacks(uint64_t size) {
     return address == MAP_FAILED ? -1 : 0;
   });
   if (!result.ok()) {
-    return result.status(absl::StrFormat("map %d bytes of stacks", size));
+    return result.status("map %d bytes of stacks", size);
   }
   Mapping mapping(static_cast<std::byte*>(address), size);
   // A kernel without huge pages knows no such advice (EINVAL), and needs none.

@@ -7,8 +7,6 @@
 #include <algorithm>
 #include <array>
 
-#include <absl/strings/str_format.h>
-
 #include "vmm/base/syscall.h"
 
 namespace ramet {
@@ -198,8 +196,7 @@ Status Pagemap::scan(uint64_t start, uint64_t end, Visitor* visitor) const {
     if (result.error == EINTR) {
       continue;
     }
-    RAMET_RETURN_IF_ERROR(
-        result.status(absl::StrFormat("PAGEMAP_SCAN of %d bytes of guest memory", end - start)));
+    RAMET_RETURN_IF_ERROR(result.status("PAGEMAP_SCAN of %d bytes of guest memory", end - start));
     const auto count = std::min(static_cast<size_t>(result.value), found.size());
     for (const ScanRegion& region : std::span(found).first(count)) {
       visitor->add({.start = region.start,

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <thread>
 
 #include <CLI/CLI.hpp>
 
@@ -21,6 +22,9 @@ namespace {
 
 constexpr std::chrono::seconds kPatience(30);
 constexpr int kWarmCommands = 50;
+// Between two samples: a guest goes on behind its answer (RCU, the control group of its next
+// command), and the engine makes its next machine, each on the processor of the next sample.
+constexpr std::chrono::milliseconds kQuiet(100);
 // docs/specification.md.
 constexpr double kForkExecBar = 2.0;
 constexpr double kResetExecBar = 0.8;
@@ -46,14 +50,19 @@ Status run_true(sandbox::Sandbox* box) {
   return result.ok() ? Status() : absl::InternalError("/bin/true in the guest failed");
 }
 
+uint64_t start_of_sample() {
+  std::this_thread::sleep_for(kQuiet);
+  return monotonic_ns();
+}
+
 StatusOr<double> timed_exec(sandbox::Sandbox* box) {
-  const uint64_t start = monotonic_ns();
+  const uint64_t start = start_of_sample();
   RAMET_RETURN_IF_ERROR(run_true(box));
   return us(monotonic_ns() - start);
 }
 
 StatusOr<double> timed_reset(sandbox::Sandbox* box) {
-  const uint64_t start = monotonic_ns();
+  const uint64_t start = start_of_sample();
   RAMET_RETURN_IF_ERROR(box->reset());
   RAMET_RETURN_IF_ERROR(run_true(box));
   return us(monotonic_ns() - start);
@@ -65,7 +74,7 @@ Status put_away(sandbox::Sandbox box) {
 }
 
 StatusOr<double> timed_fork(const sandbox::Template& from) {
-  const uint64_t start = monotonic_ns();
+  const uint64_t start = start_of_sample();
   RAMET_ASSIGN_OR_RETURN(sandbox::Sandbox box, sandbox::fork(from));
   RAMET_RETURN_IF_ERROR(run_true(&box));
   const double took = us(monotonic_ns() - start);
@@ -75,6 +84,7 @@ StatusOr<double> timed_fork(const sandbox::Template& from) {
 
 // Without a machine made ahead: all that is made ready is made ready by the fork itself.
 StatusOr<double> first_reply(const sandbox::Template& from, bool prefetch) {
+  std::this_thread::sleep_for(kQuiet);
   RAMET_ASSIGN_OR_RETURN(
       sandbox::Sandbox box,
       sandbox::fork(from, {.shell = sandbox::ShellUse::kNone, .prefetch = prefetch}));

@@ -1,5 +1,5 @@
 // rewind_memory: a used machine's memory becomes the template's again, and what its next run
-// touches first stays where it is.
+// touches stays where it is.
 //
 // Thread rule: one caller for a machine of which nothing runs: no vCPU, no device.
 // Invariant: afterwards every page reads as the template's. A page that stays private was written

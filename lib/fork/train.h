@@ -23,7 +23,9 @@ struct TrainSpec {
   uint64_t command_timeout_ns = 0;  // of each
 };
 
-// Where the kernel cannot tell what was read (FaultAroundOff), only what was written.
+// Two forks find what is touched, and two for which that was made ready what is written besides by
+// forks that do not wait for it: a guest that is quick takes new memory before RCU has given back
+// the old. Where the kernel cannot tell what was read (FaultAroundOff), only what was written.
 StatusOr<WorkingSet> train(const std::shared_ptr<Engine>& engine, const TemplateData& from,
                            const TrainSpec& spec);
 

@@ -261,20 +261,20 @@ Status GuestMemory::drop_private(std::span<const PageRange> pages) const {
                          });
 }
 
-Status GuestMemory::fill_pages(std::span<const PageRange> pages, const FillPages& fill) const {
+void GuestMemory::fill_pages(std::span<const PageRange> pages,
+                             std::span<const std::byte> file) const {
   for (size_t i = 0; i < regions_.size(); ++i) {
     const uint64_t start = regions_[i].file_offset;
-    const uint64_t end = start + regions_[i].size;
+    const uint64_t end = std::min(start + regions_[i].size, file.size());
     for (const PageRange& range : pages) {
       const uint64_t first = std::max(range.first * kPageSize, start);
       const uint64_t last = std::min((range.first + range.count) * kPageSize, end);
       if (first < last) {
         const GuestAccess access;
-        RAMET_RETURN_IF_ERROR(fill(first, {mappings_[i].data() + (first - start), last - first}));
+        std::memcpy(mappings_[i].data() + (first - start), file.data() + first, last - first);
       }
     }
   }
-  return Status();
 }
 
 Status GuestMemory::drop_private() const {

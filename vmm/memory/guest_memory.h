@@ -113,10 +113,9 @@ class GuestMemory {
   Status drop_private() const;
   // The same of these pages of the file. Pages that it does not have are left out.
   Status drop_private(std::span<const PageRange> pages) const;
-  // Has `fill` write to these pages of the file, piece by piece: where in the file, and the memory
-  // itself. Pages that it does not have are left out. Only while no vCPU runs.
-  using FillPages = std::function<Status(uint64_t file_offset, std::span<std::byte> into)>;
-  Status fill_pages(std::span<const PageRange> pages, const FillPages& fill) const;
+  // Writes these pages of the file, whose bytes are `file`, over with them. Pages that it does not
+  // have are left out. Only while no vCPU runs.
+  void fill_pages(std::span<const PageRange> pages, std::span<const std::byte> file) const;
   // Makes these pages of a copy-on-write view the machine's own, as writes to them would, but all
   // at once. Pages that it does not have are left out.
   Status populate_private(std::span<const PageRange> pages) const;

@@ -8,7 +8,6 @@
 #include <absl/strings/str_format.h>
 
 #include "vmm/base/syscall.h"
-#include "vmm/memory/mapping.h"
 #include "vmm/memory/page_runs.h"
 
 namespace ramet {
@@ -110,6 +109,21 @@ MemoryView MemoryImage::view() const {
     view.parts.push_back({part.where.offset, part.where.size, files_[part.layer]->get()});
   }
   return view;
+}
+
+StatusOr<std::span<const std::byte>> MemoryImage::bytes() const {
+  const std::lock_guard lock(mutex_);
+  if (!mapping_) {
+    std::vector<MappedPart> parts;
+    for (const LayerPart& part : parts_) {
+      parts.push_back({.offset = part.where.offset,
+                       .size = part.where.size,
+                       .fd = files_[part.layer]->get(),
+                       .file_offset = part.where.offset});
+    }
+    RAMET_ASSIGN_OR_RETURN(mapping_, Mapping::map_files(fd(), 0, size_, parts, MapMode::kReadOnly));
+  }
+  return std::span<const std::byte>(mapping_->data(), mapping_->size());
 }
 
 Status MemoryImage::read(uint64_t offset, std::span<std::byte> into) const {

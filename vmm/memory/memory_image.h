@@ -1,7 +1,7 @@
 // MemoryImage: a template's memory as sealed memfds, which any number of machines map
 // copy-on-write: a base, and over some of it at most MemoryView::kMaxParts parts of layers.
 //
-// Thread rule: immutable once made; share freely.
+// Thread rule: share freely; what can be seen of it never changes.
 // Invariant: the files are sealed, so neither their size nor their bytes can change under a mapping
 // (a truncated file would be a SIGBUS in the embedder). Pages of zeros are holes. Every file is as
 // large as the image and holds each page at the page's own offset, and nothing is looked for in
@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -20,6 +22,7 @@
 #include "vmm/memory/extent.h"
 #include "vmm/memory/guest_memory.h"
 #include "vmm/memory/layer_plan.h"
+#include "vmm/memory/mapping.h"
 #include "vmm/memory/page_capture.h"
 
 namespace ramet {
@@ -54,6 +57,9 @@ class MemoryImage {
 
   // Copies [offset, offset + into.size()) out.
   Status read(uint64_t offset, std::span<std::byte> into) const;
+  // All of it, for who reads here and there: mapped at the first call, and for as long as the image
+  // lives. To read a page of a hole gives the file that page.
+  StatusOr<std::span<const std::byte>> bytes() const;
 
  private:
   // The base's, then those of the layers in parts().
@@ -71,6 +77,8 @@ class MemoryImage {
   const uint64_t size_;
   const std::vector<LayerPart> parts_;  // ascending, apart from each other
   const std::vector<Extent> extents_;
+  mutable std::mutex mutex_;
+  mutable std::optional<Mapping> mapping_;  // under mutex_
 };
 
 // InvalidArgument unless the extents ascend without touching, are page-aligned, not empty, and lie

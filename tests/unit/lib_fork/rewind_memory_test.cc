@@ -111,3 +111,20 @@ TEST_CASE("of memory that was only read nothing is missing but what will be writ
   CHECK(missing->read.empty());
   CHECK(own_pages(view).empty());
 }
+
+TEST_CASE("up to half as many pages as the set has stay a machine's own beside it, and no more") {
+  const View view = make_view();
+  const WorkingSet set = {.written = {{0, 8}}};
+  const auto rewound_after = [&](std::vector<uint64_t> pages) {
+    for (const uint64_t page : pages) {
+      scribble(view, page);
+    }
+    const auto missing = rewind_memory(*view.memory, *view.image, set, *view.pagemap);
+    REQUIRE(missing.ok());
+    check_as_template(view);
+    return own_pages(view);
+  };
+  CHECK((rewound_after({0, 20, 21, 50}) == std::vector<PageRange>{{0, 1}, {20, 2}, {50, 1}}));
+  CHECK((rewound_after({40}) == std::vector<PageRange>{{0, 1}, {20, 2}, {40, 1}, {50, 1}}));
+  CHECK((rewound_after({41}) == std::vector<PageRange>{{0, 1}}));
+}

@@ -557,7 +557,7 @@ TEST_CASE("who works in the background gets threads for vCPUs of the priority of
   REQUIRE(maker.ok());
   (*maker)->join();
   go.set_value();
-  CHECK(background == Thread::niceness() + 7);
+  CHECK(background > Thread::niceness());
   CHECK(niceness == std::vector<int>(4, Thread::niceness()));
 }
 

@@ -62,6 +62,11 @@ TEST_CASE("freezing keeps the pages that hold something and frees the pages of z
   uint64_t value = 0;
   REQUIRE((*image)->read(9 * kPageSize + 100, std::as_writable_bytes(std::span(&value, 1))).ok());
   CHECK(value == 9);
+  const auto bytes = (*image)->bytes();
+  REQUIRE(bytes.ok());
+  CHECK(bytes->size() == kBytes);
+  CHECK(std::memcmp(bytes->data() + 9 * kPageSize + 100, &value, sizeof value) == 0);
+  CHECK((*image)->bytes()->data() == bytes->data());
   CHECK((*image)->read(kBytes - 4, std::as_writable_bytes(std::span(&value, 1))).code() ==
         absl::StatusCode::kDataLoss);
 }

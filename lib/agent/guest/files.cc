@@ -1,6 +1,7 @@
 #include "lib/agent/guest/files.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -40,6 +41,13 @@ bool write_file(const std::string& path, std::string_view content) {
     return false;
   }
   return ::write(fd.get(), content.data(), content.size()) == static_cast<ssize_t>(content.size());
+}
+
+bool rewrite(int fd, std::string_view content) {
+  const auto size = static_cast<ssize_t>(content.size());
+  struct stat now = {};
+  return ::pwrite(fd, content.data(), content.size(), 0) == size && ::fstat(fd, &now) == 0 &&
+         (now.st_size <= size || ::ftruncate(fd, size) == 0);
 }
 
 std::string_view cut(std::string_view& text, char separator) {

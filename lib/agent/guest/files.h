@@ -18,6 +18,8 @@ std::optional<std::string> read_file(const std::string& path);
 // Replaces the content in place, so that open descriptors and bind mounts keep seeing the file.
 // False when that failed (errno says why).
 bool write_file(const std::string& path, std::string_view content);
+// The same of a file that is open, which is never empty meanwhile.
+bool rewrite(int fd, std::string_view content);
 // The part of `text` before the first `separator`, which is cut off `text` with it.
 std::string_view cut(std::string_view& text, char separator);
 

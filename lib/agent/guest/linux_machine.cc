@@ -81,19 +81,18 @@ void run_hook(const std::string& path, const std::string& generation) {
   }
 }
 
-void set_identity(const wire::Reseed& reseed, const std::string& generation) {
-  if (!reseed.hostname.empty() &&
-      ::sethostname(reseed.hostname.c_str(), reseed.hostname.size()) != 0) {
-    report("set the host name to", reseed.hostname.c_str());
+// A new file of the state folder, and what it begins with.
+UniqueFd make_file(const char* path, const std::string& content) {
+  UniqueFd fd(::open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+  if (!rewrite(fd.get(), content)) {
+    report("write", path);
   }
-  if (!reseed.machine_id.empty() && !write_file(kMachineIdFile, reseed.machine_id + "\n")) {
-    report("write", kMachineIdFile);
-  }
-  if (!write_file(kGenerationFile, generation + "\n")) {
-    report("write", kGenerationFile);
-  }
-  if (!write_file(kBootIdFile, uuid(generation) + "\n")) {
-    report("write", kBootIdFile);
+  return fd;
+}
+
+void renew(const UniqueFd& fd, const char* path, const std::string& content) {
+  if (!rewrite(fd.get(), content + "\n")) {
+    report("write", path);
   }
 }
 
@@ -105,17 +104,26 @@ void bind_over(const char* file, const char* target) {
 
 }  // namespace
 
-void prepare_identity() {
+void LinuxMachine::prepare_identity() {
   ::mkdir(kStateFolder, 0755);
-  const std::string machine_id = read_file("/etc/machine-id").value_or("");
-  const std::string boot_id = read_file(kBootIdInProc).value_or("");
-  if (!write_file(kMachineIdFile, machine_id) || !write_file(kBootIdFile, boot_id) ||
-      !write_file(kGenerationFile, std::string(2 * wire::kGenerationBytes, '0') + "\n")) {
-    report("write to", kStateFolder);
-  }
+  machine_id_ = make_file(kMachineIdFile, read_file("/etc/machine-id").value_or(""));
+  boot_id_ = make_file(kBootIdFile, read_file(kBootIdInProc).value_or(""));
+  generation_ = make_file(kGenerationFile, std::string(2 * wire::kGenerationBytes, '0') + "\n");
   const UniqueFd target(::open("/etc/machine-id", O_RDONLY | O_CREAT | O_CLOEXEC, 0444));
   bind_over(kMachineIdFile, "/etc/machine-id");
   bind_over(kBootIdFile, kBootIdInProc);
+}
+
+void LinuxMachine::set_identity(const wire::Reseed& reseed, const std::string& generation) const {
+  if (!reseed.hostname.empty() &&
+      ::sethostname(reseed.hostname.c_str(), reseed.hostname.size()) != 0) {
+    report("set the host name to", reseed.hostname.c_str());
+  }
+  if (!reseed.machine_id.empty()) {
+    renew(machine_id_, kMachineIdFile, reseed.machine_id);
+  }
+  renew(generation_, kGenerationFile, generation);
+  renew(boot_id_, kBootIdFile, uuid(generation));
 }
 
 std::string LinuxMachine::reseed(const wire::Reseed& reseed) {

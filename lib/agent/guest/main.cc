@@ -74,12 +74,12 @@ void announce(const wire::Hello& hello) {
   if (const std::string trouble = boot(); !trouble.empty()) {
     give_up(trouble);
   }
-  prepare_identity();
+  LinuxMachine machine;
+  machine.prepare_identity();
   UniqueFd listener = listen_for_host();
   const wire::Hello hello = make_hello();
   announce(hello);
   log_note("ready, " + hello.build_id + " on " + hello.kernel_release);
-  LinuxMachine machine;
   Server server(machine, {"/etc", kCgroupParent, hello});
   give_up(server.run(std::move(listener)));
 }

@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -7,8 +8,10 @@
 
 #include "lib/agent/embedded.h"
 #include "lib/agent/guest/accounts.h"
+#include "lib/agent/guest/files.h"
 #include "lib/agent/guest/processes.h"
 #include "lib/agent/guest/spawn.h"
+#include "vmm/base/unique_fd.h"
 
 namespace guest = ramet::guest;
 
@@ -80,4 +83,16 @@ TEST_CASE("the embedded agent is a static x86-64 program below 1.5 MB that refus
   CHECK(binary.size() < 1'500'000);
   CHECK(std::to_integer<char>(binary[1]) == 'E');
   CHECK(binary[18] == std::byte{62});  // e_machine: EM_X86_64
+}
+
+TEST_CASE("a file that is rewritten has the new content alone, shorter or longer") {
+  const std::string path = "/tmp/ramet-rewrite-" + std::to_string(::getpid());
+  const ramet::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  REQUIRE(fd.valid());
+  for (const char* content : {"0123456789", "abc", "", "longer than before"}) {
+    CHECK(guest::rewrite(fd.get(), content));
+    CHECK(guest::read_file(path) == content);
+  }
+  ::unlink(path.c_str());
+  CHECK_FALSE(guest::rewrite(-1, "x"));
 }

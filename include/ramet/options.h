@@ -61,8 +61,9 @@ struct TemplateOptions {
   // Size of the scratch disk that takes what the guest writes to its file system. 0: no disk;
   // writes stay in guest memory.
   uint64_t scratch_bytes = uint64_t{1} << 30;
-  // Commands that two forks of the finished template run while it is seen which pages they touch:
-  // those that both touched are made ready ahead in every fork. Empty: the warm-up again.
+  // Commands that forks of the finished template run while it is seen which pages they touch, first
+  // two and then two for which those pages are ready already: what both of two touched is made
+  // ready ahead in every fork. Empty: the warm-up again.
   std::vector<std::vector<std::string>> training = {};
   // Without, no fork is made for it, and pages come as each fork asks for them.
   bool train = true;

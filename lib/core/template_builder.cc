@@ -32,7 +32,7 @@ constexpr char kCommandLine[] =
 constexpr uint64_t kFreezeTimeoutNs = 30'000'000'000;
 // Until what the guest has put off is done (RCU, work queues) and its tick is stopped: else each
 // fork would begin with it. A sixteenth of a fork and of a reset (docs/adr/0011).
-constexpr std::chrono::milliseconds kQuiet(500);
+constexpr uint64_t kQuietNs = 500'000'000;
 
 class Builder {
  public:
@@ -236,7 +236,7 @@ Status Builder::freeze() {
             list_processes(*reply))),
         reason::kProcessesAlive);
   }
-  std::this_thread::sleep_for(kQuiet);
+  std::this_thread::sleep_for(std::chrono::nanoseconds(kQuietNs));
   return Status();
 }
 

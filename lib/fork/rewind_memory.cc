@@ -7,8 +7,8 @@
 namespace ramet {
 namespace {
 
-// A run that follows touches the same again, by and large; to write a page over costs a fiftieth of
-// dropping it and having the guest fault it in again. More than this is one run's own doing.
+// The next run touches them again, by and large, and to write a page over costs a small part of
+// dropping it and having the guest fault it in. More than this is one run's own doing.
 bool are_few(std::span<const PageRange> pages, const WorkingSet& set) {
   return pages_in(pages) <= pages_in(set.written) / 2;
 }

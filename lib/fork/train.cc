@@ -17,7 +17,7 @@ namespace {
 
 // What a guest does behind its answer (its timers, RCU, the next command's group) a slower fork
 // does before it. 25 ticks of a Debian kernel.
-constexpr std::chrono::milliseconds kSettle(100);
+constexpr uint64_t kSettleNs = 100'000'000;
 
 StatusOr<WorkingSet> touched_by_a_fork(const std::shared_ptr<Engine>& engine,
                                        const TemplateData& from, const TrainSpec& spec) {
@@ -39,7 +39,7 @@ StatusOr<WorkingSet> touched_by_a_fork(const std::shared_ptr<Engine>& engine,
     command.timeout_ns = spec.command_timeout_ns;
     RAMET_RETURN_IF_ERROR(box.exec(command).status());
   }
-  std::this_thread::sleep_for(kSettle);
+  std::this_thread::sleep_for(std::chrono::nanoseconds(kSettleNs));
   RAMET_RETURN_IF_ERROR(box.life().pause());
   RAMET_ASSIGN_OR_RETURN(WorkingSet touched, box.life().touched());
   if (!exact.ok()) {

@@ -231,7 +231,13 @@ Status Instance::resume() {
     }
     devices_quiet_ = false;
   }
-  return machine_->resume();
+  const Status resumed = machine_->resume();
+  if (resumed.ok()) {
+    return resumed;
+  }
+  // A limit may have been reached before the machine ran at all.
+  const auto end = machine_->end();
+  return end && end->reason != EndReason::kStopped ? describe_end(*end) : resumed;
 }
 
 StatusOr<InstanceState> Instance::save() {

@@ -290,6 +290,7 @@ TEST_CASE(
                                      {.limits = {.wall_ns = 1}});
     REQUIRE(instance.ok());
     REQUIRE((*instance)->machine().wait_end(monotonic_ns() + kPatience).has_value());
+    CHECK(limit_of((*instance)->resume()).has_value());
     const auto life = SandboxLife::create(engine->get(),
                                           std::make_unique<LocalMachine>(*std::move(instance)), {});
     CHECK(life->state() == SandboxState::kGone);

@@ -27,7 +27,7 @@ Status advise(void* data, uint64_t size, int advice, const char* what) {
 // At `where`, over what is mapped there, or anywhere.
 StatusOr<std::byte*> map(std::byte* where, const MappedPart& part, MapMode mode) {
   const int protection = mode == MapMode::kReadOnly ? PROT_READ : PROT_READ | PROT_WRITE;
-  const int sharing = mode == MapMode::kPrivate ? MAP_PRIVATE : MAP_SHARED;
+  const int sharing = mode == MapMode::kShared ? MAP_SHARED : MAP_PRIVATE;
   const int flags = sharing | MAP_NORESERVE | (where == nullptr ? 0 : MAP_FIXED);
   void* address = MAP_FAILED;
   const sys::Result result = sys::invoke(sys::Call::kMmap, sys::OnEintr::kRetry, [&] {

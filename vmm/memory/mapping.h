@@ -19,9 +19,11 @@ namespace ramet {
 inline constexpr uint64_t kPageSize = 4096;
 
 enum class MapMode : uint8_t {
-  kShared,    // writes reach the file
-  kPrivate,   // copy-on-write: the file never changes
-  kReadOnly,  // shared, PROT_READ
+  kShared,   // writes reach the file
+  kPrivate,  // copy-on-write: the file never changes
+  // PROT_READ. Private too, which is the same of what nobody writes to: before Linux 6.7 a memfd
+  // sealed against writing cannot be mapped shared, not even to be read.
+  kReadOnly,
 };
 
 // `size` bytes at `offset` of a mapping that are of another file than the rest, `file_offset` in.

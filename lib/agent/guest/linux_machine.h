@@ -39,7 +39,7 @@ class LinuxMachine final : public Machine {
  private:
   void set_identity(const wire::Reseed& reseed, const std::string& generation) const;
 
-  // Kept open: to find, truncate and fill them anew was a third of what the agent does here.
+  // Kept open: a reseed need not find, truncate and fill them anew.
   UniqueFd machine_id_;
   UniqueFd boot_id_;
   UniqueFd generation_;

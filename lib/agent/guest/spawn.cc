@@ -80,7 +80,7 @@ int try_candidates(const Program& program) {
 
 // A fork whose child is in the group from its first instruction (CLONE_INTO_CGROUP, Linux 5.7).
 // Moving a process into a group waits for an RCU grace period instead, some ticks of the kernel's
-// clock: longer than all else that starting a command takes. The wrapper of the C library would
+// clock: a third of what /bin/true took (docs/adr/0003). The wrapper of the C library would
 // run its handlers of a fork; the agent has none, and one thread.
 pid_t fork_into(int cgroup_fd) {
   clone_args args = {};

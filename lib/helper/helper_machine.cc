@@ -216,8 +216,8 @@ Status HelperMachine::why_gone(const Status& status) const {
 Status HelperMachine::judge(Status status) {
   if (absl::IsDeadlineExceeded(status) || absl::IsDataLoss(status)) {
     home_->kill();
-  } else if (absl::IsFailedPrecondition(status)) {
-    // It has ended, and the event that says why is on its way.
+  } else if (absl::IsFailedPrecondition(status) || !reason_of(status).empty()) {
+    // It has ended, and the event that says so to all is on its way.
     link_->wait_told(kEventWithin);
   } else if (absl::IsUnavailable(status)) {
     // Nobody can reach it any more, whether it lives or not.

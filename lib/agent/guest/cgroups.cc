@@ -28,9 +28,11 @@ void Cgroups::prepare() {
   }
   sweep();
   std::string folder = parent_ + "/exec-" + std::to_string(next_++);
-  if (::mkdir(folder.c_str(), 0755) == 0) {
-    spare_ = std::move(folder);
+  if (::mkdir(folder.c_str(), 0755) != 0) {
+    log(errno_text("a command runs in no control group: make " + folder, errno));
+    return;
   }
+  spare_ = std::move(folder);
 }
 
 std::string Cgroups::take() {
@@ -92,7 +94,11 @@ UniqueFd ExecCgroup::open_folder() const {
   if (folder_.empty()) {
     return UniqueFd();
   }
-  return UniqueFd(::open(folder_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd folder(::open(folder_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) {
+    log(errno_text("a command runs in no control group: open " + folder_, errno));
+  }
+  return folder;
 }
 
 bool ExecCgroup::kill() const {

@@ -522,8 +522,8 @@ TEST_CASE(
     sys::FaultPlan plan(sys::Call::kThreadCreate, 2, EAGAIN, true);
     plan.arm();
     run(jail.get(), ThreadKind::kVcpu, [](TenantSlot&) {})->join();
+    CHECK(wait_for([&] { return plan.fired(); }));
     plan.disarm();
-    CHECK(plan.fired());
     run(jail.get(), ThreadKind::kVcpu, [](TenantSlot&) {})->join();
   }
   CHECK(settled(thread_count, threads) <= threads);

@@ -101,11 +101,11 @@ StatusOr<InstanceSnapshot> SandboxMachine::snapshot(uint64_t deadline_ns) {
 }
 
 Status SandboxMachine::lost_hold(uint64_t run, const Status& status) {
-  const Status judged = judge(run, status);
+  Status judged = judge(run, status);
   if (!life_->end_reason(run).ok()) {
     return judged;
   }
-  const Status why = with_reason(status, reason::kGuestMisbehaved);
+  Status why = with_reason(status, reason::kGuestMisbehaved);
   life_->poison(run, why);
   return why;
 }

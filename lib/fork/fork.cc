@@ -93,8 +93,8 @@ StatusOr<std::unique_ptr<ForkedMachine>> fork_machine(Engine* engine, const Temp
   }
   auto place = engine->place_here();
   if (place == nullptr) {
-    RAMET_ASSIGN_OR_RETURN(auto worker, engine->worker_place(spec.ready_deadline_ns));
-    return helper::HelperMachine::fork_in(std::move(worker.seat), worker.host,
+    RAMET_ASSIGN_OR_RETURN(const auto worker, engine->worker_place(spec.ready_deadline_ns));
+    return helper::HelperMachine::fork_in(worker.seat, worker.host,
                                           apart(engine, from, generation, spec));
   }
   RAMET_ASSIGN_OR_RETURN(

@@ -133,7 +133,8 @@ StatusOr<std::unique_ptr<ForkedMachine>> HelperMachine::fork(const HelperHost& h
 }
 
 StatusOr<std::unique_ptr<ForkedMachine>> HelperMachine::fork_in(
-    std::shared_ptr<const WorkerProcess::Seat> seat, const HelperHost& host, HelperFork what) {
+    const std::shared_ptr<const WorkerProcess::Seat>& seat, const HelperHost& host,
+    HelperFork what) {
   WorkerProcess& worker = WorkerProcess::of(*seat);
   auto learned = worker.learn(what.image, what.from, answer_deadline());
   auto home = learned.ok() ? worker.open_machine(seat, answer_deadline()) : learned.status();

@@ -64,7 +64,8 @@ class HelperMachine final : public ForkedMachine {
   static StatusOr<std::unique_ptr<ForkedMachine>> fork(const HelperHost& host, HelperFork what);
   // In this place of a worker process.
   static StatusOr<std::unique_ptr<ForkedMachine>> fork_in(
-      std::shared_ptr<const WorkerProcess::Seat> seat, const HelperHost& host, HelperFork what);
+      const std::shared_ptr<const WorkerProcess::Seat>& seat, const HelperHost& host,
+      HelperFork what);
   ~HelperMachine() override;
 
   const std::shared_ptr<GuestPorts>& ports() const override { return ports_; }

@@ -231,7 +231,7 @@ Status Instance::resume() {
     }
     devices_quiet_ = false;
   }
-  const Status resumed = machine_->resume();
+  Status resumed = machine_->resume();
   if (resumed.ok()) {
     return resumed;
   }

@@ -19,7 +19,7 @@
 
 // Linux 6.11; the headers that this is built with may be older.
 #ifndef KVM_PRE_FAULT_MEMORY
-struct kvm_pre_fault_memory {
+struct kvm_pre_fault_memory {  // NOLINT(readability-identifier-naming): the kernel's name
   __u64 gpa;
   __u64 size;
   __u64 flags;

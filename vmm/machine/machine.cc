@@ -157,7 +157,7 @@ Status Machine::rewind(const MachineState& state, const MemoryBack& memory_back)
   // the registers are set.
   RAMET_RETURN_IF_ERROR(vcpus_[0]->begin_work([this] { return memory_->drop_private(); }));
   const Status restored = restore_vcpus(state);
-  const Status dropped = vcpus_[0]->end_work();
+  Status dropped = vcpus_[0]->end_work();
   RAMET_RETURN_IF_ERROR(restored);
   return dropped;
 }

@@ -130,7 +130,7 @@ Status Mapping::guard_page(uint64_t offset) const {
     return absl::InvalidArgumentError(
         absl::StrFormat("guard the page at %d of a mapping of %d", offset, size_));
   }
-  const Status guarded =
+  Status guarded =
       advise(data_ + offset, kPageSize, kMadvGuardInstall, "madvise(MADV_GUARD_INSTALL)");
   if (!absl::IsInvalidArgument(guarded)) {
     return guarded;

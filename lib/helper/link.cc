@@ -87,14 +87,13 @@ void HelperLink::on_end(std::function<void(const Status&)> function) {
   std::optional<Status> end;
   {
     const std::lock_guard lock(mutex_);
-    end = end_;
-    if (!end) {
+    if (!end_) {
       listener_ = std::move(function);
+      return;
     }
+    end = end_;
   }
-  if (end) {
-    function(*end);
-  }
+  function(*end);
 }
 
 void HelperLink::forget() {

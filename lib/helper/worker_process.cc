@@ -187,8 +187,9 @@ StatusOr<std::shared_ptr<const WorkerProcess::Learned>> WorkerProcess::learn(
     }
     return taught;
   }
-  auto known = std::make_shared<const Learned>(shared_from_this(), image, id);
-  learned_[image.get()] = known;
+  const MemoryImage* const key = image.get();
+  auto known = std::make_shared<const Learned>(shared_from_this(), std::move(image), id);
+  learned_[key] = known;
   return known;
 }
 

@@ -385,9 +385,7 @@ std::vector<std::byte> encode_stream_error(const Status& status) {
 Status decode_stream_error(std::span<const std::byte> bytes) {
   Decoder in(bytes, "error of a conversation");
   Status status = decode_error(&in);
-  if (const Status whole = in.finish(); !whole.ok()) {
-    return whole;
-  }
+  RAMET_RETURN_IF_ERROR(in.finish());
   return status;
 }
 

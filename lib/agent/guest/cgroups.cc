@@ -29,7 +29,7 @@ void Cgroups::prepare() {
   sweep();
   std::string folder = parent_ + "/exec-" + std::to_string(next_++);
   if (::mkdir(folder.c_str(), 0755) != 0) {
-    log(errno_text("a command runs in no control group: make " + folder, errno));
+    log(errno_text("no control group for the next command: make " + folder, errno));
     return;
   }
   spare_ = std::move(folder);

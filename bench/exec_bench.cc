@@ -28,7 +28,7 @@ constexpr int kWarmCommands = 50;
 // command), and the engine makes its next machine, each on the processor of the next sample.
 constexpr std::chrono::milliseconds kQuiet(100);
 // Then another is built: what lies where in its memory makes some percent of these ratios.
-constexpr int kRunsOfTemplate = 10;
+constexpr int kRunsOfTemplate = 3;
 // docs/specification.md.
 constexpr double kForkExecBar = 2.0;
 constexpr double kResetExecBar = 0.8;

@@ -41,6 +41,7 @@ Verdict Connection::receive(const PacketHeader& header, PayloadSource payload) {
     case Op::kResponse:
       phase_ = Phase::kOpen;
       was_open_ = true;
+      opened.notify_all();
       break;
     case Op::kRw:
       return receive_data(header, payload);
@@ -56,7 +57,6 @@ Verdict Connection::receive(const PacketHeader& header, PayloadSource payload) {
                   absl::UnavailableError(absl::StrFormat("the guest sent unknown operation %d",
                                                          static_cast<int>(header.op))));
   }
-  changed.notify_all();
   return Verdict::kTaken;
 }
 
@@ -136,6 +136,7 @@ void Connection::finish(Status error, bool owe_rst) {
   }
   pending_rst_ = owe_rst;
   changed.notify_all();
+  opened.notify_all();
 }
 
 uint32_t Connection::peer_credit() const {
@@ -211,11 +212,15 @@ void Connection::output_sent(const OutPacket& packet) {
     case Op::kResponse:
       pending_response_ = false;
       break;
-    case Op::kRw:
+    case Op::kRw: {
+      const bool was_full = transmit_.room() == 0;
       transmit_.consume(packet.header.len);
       sent_cnt_ += packet.header.len;
-      changed.notify_all();
+      if (was_full) {
+        changed.notify_all();
+      }
       break;
+    }
     case Op::kShutdown:
       sent_shutdown_ |= packet.header.flags;
       break;

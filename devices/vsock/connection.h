@@ -16,6 +16,7 @@
 #define RAMET_DEVICES_VSOCK_CONNECTION_H_
 
 #include <array>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -104,9 +105,11 @@ class Connection {
   size_t unread_bytes() const { return receive_.size(); }
   size_t allocated_bytes() const { return receive_.allocated() + transmit_.allocated(); }
 
-  // Notified when readable(), writable() or phase() may have changed. Used with the core's mutex.
+  // Both with the core's mutex. Notified when readable() or writable() may have changed: not for
+  // every packet, since a thread that wakes for nothing takes the processor from the guest.
   Change changed;
-  bool woken = false;  // VsockStream::wake() since the last wait
+  std::condition_variable opened;  // phase() is not kConnecting any more
+  bool woken = false;              // VsockStream::wake() since the last wait
 
  private:
   friend class ReadyList;

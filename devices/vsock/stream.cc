@@ -135,7 +135,7 @@ Status VsockStream::wait_connected(uint64_t deadline_ns) {
     return closed_error();
   }
   const Connection& connection = *connection_;
-  if (!core_->wait(lock, connection_->changed.waiters, deadline_ns,
+  if (!core_->wait(lock, connection_->opened, deadline_ns,
                    [&] { return connection.phase() != Connection::Phase::kConnecting; })) {
     return deadline_error("connect", guest_port());
   }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "lib/agent/client.h"
@@ -36,7 +37,7 @@ class SandboxMachine {
   // with Cancelled. end_reset() starts the machine that it becomes; without one, or where that does
   // not acknowledge its reseed, the sandbox is Poisoned or Gone. Nothing else is legal between them
   // but kill().
-  StatusOr<std::shared_ptr<ForkedMachine>> begin_reset() { return life_->begin_reset(); }
+  StatusOr<std::shared_ptr<ForkedMachine>> begin_reset();
   Status end_reset(StatusOr<std::unique_ptr<ForkedMachine>> machine, const wire::Reseed& reseed,
                    SandboxTimes times, uint64_t deadline_ns);
   StatusOr<ExecOutcome> exec(const ExecSpec& spec);
@@ -54,6 +55,15 @@ class SandboxMachine {
   const std::shared_ptr<Engine>& engine() const { return engine_; }
 
  private:
+  // What the reseed was done with: its connection serves one more request, without the packets that
+  // end it and begin another.
+  struct Reseeded {
+    uint64_t run;
+    AgentClient client;
+  };
+  void keep(uint64_t run, AgentClient client);
+  std::optional<Reseeded> take_reseeded();
+
   // A conversation with the agent.
   StatusOr<AgentClient> talk(const SandboxLife::Run& run);
   StatusOr<InstanceSnapshot> snapshot_held(const SandboxLife::Run& run, uint64_t deadline_ns);
@@ -68,6 +78,8 @@ class SandboxMachine {
   std::string hostname_;
   const std::shared_ptr<SandboxLife> life_;
   std::atomic<bool> in_snapshot_{false};
+  std::mutex reseeded_mutex_;
+  std::optional<Reseeded> reseeded_;
 };
 
 }  // namespace ramet

@@ -31,6 +31,8 @@ class GuestPorts {
   // The machine is dead or being killed: every conversation, also one that waits, and every later
   // connect() fails with `reason`. The first call's reason stays. Never blocks.
   virtual void shutdown_all(const Status& reason) = 0;
+  // Whether a conversation that says nothing costs no more than memory: no descriptor, no thread.
+  virtual bool idle_is_cheap() const = 0;
 };
 
 class ForkedMachine {

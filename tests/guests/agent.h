@@ -40,15 +40,18 @@ class AgentScript {
   // The same bytes for ever, within the credit of the host.
   void say_for_ever(std::span<const std::byte> bytes);
 
-  // Takes the host's next connection, with this credit, and greets.
-  void accept(uint32_t buf_alloc = 64 << 10);
+  // Takes the host's next connection, and does not greet.
+  void accept();
   void greet() { say(wire::Hello{wire::kProtocolVersion, "hostile", "hand-made"}); }
   // All of a reseed as it should be; `acks` acknowledgements.
   void reseed_well(int acks = 1);
   // The same, but a guest whose host name begins with these four bytes never answers.
   void reseed_well_unless_named(std::string_view name);
-  // The request of an exec, up to its arrival.
-  void take_exec();
+  // The next request, up to its arrival: on the connection that there is, or on another, which it
+  // takes and greets on.
+  void take_request();
+  // No byte more is to come from the host.
+  void withhold_credit();
   // Serves for ever, whatever comes and in whatever order, as the product's agent does: takes
   // reseeds, holds and thaws, and answers the n-th command with exit status n & 0x7f after `work`,
   // which finds n at kServed.
@@ -62,11 +65,13 @@ class AgentScript {
   void acknowledge_reseed(int acks);
   // A packet to be sent any number of times.
   uint16_t keep(vsock::Op op, std::span<const std::byte> payload = {});
-  void send_kept(uint16_t packet);
   // The packet that is at rsi, and has come from a peer that was noted.
   struct Answers;
   void answer(const Answers& answers, const std::function<void()>& work, std::vector<size_t>* done);
+  void wait_any_packet();
   void take_packet();
+  // Of the packet at rsi; sets the flags.
+  void compare_operation(vsock::Op op);
   uint16_t add_packet(const vsock::PacketHeader& header, std::span<const std::byte> payload);
   void give(uint16_t packet);
 

@@ -48,16 +48,26 @@ void AgentScript::take_packet() {
 }
 
 // The packet's address stays in rsi.
-void AgentScript::wait_packet(Op op) {
+void AgentScript::wait_any_packet() {
   Assembler& code = guest_.cpu();
   const size_t again = code.here();
   code.load(kVsockRx.used_index(), 2);
   code.bytes({0x66, 0x44, 0x39, 0xe0});  // cmp ax, r12w
   code.jump_back({0x0f, 0x84}, again);
   take_packet();
+}
+
+void AgentScript::compare_operation(Op op) {
+  Assembler& code = guest_.cpu();
   code.bytes({0x66, 0x81, 0x7e, static_cast<uint8_t>(kOperationOffset)});  // cmp [rsi + 30], imm16
   code.immediate(static_cast<uint16_t>(op), 2);
-  code.jump_back({0x0f, 0x85}, again);
+}
+
+void AgentScript::wait_packet(Op op) {
+  const size_t again = guest_.cpu().here();
+  wait_any_packet();
+  compare_operation(op);
+  guest_.cpu().jump_back({0x0f, 0x85}, again);
 }
 
 void AgentScript::note_peer() {
@@ -72,13 +82,21 @@ uint16_t AgentScript::add_packet(const vsock::PacketHeader& header,
   }
   put_packet(guest_, packets_, header, static_cast<uint32_t>(payload.size()));
   guest_.put(packet_address(packets_) + vsock::kHeaderBytes, payload);
-  guest_.available(kVsockTx, packets_, packets_);
   return packets_++;
 }
 
 void AgentScript::give(uint16_t packet) {
-  guest_.cpu().load(kPeerPort, 4);
-  guest_.cpu().store_rax(packet_address(packet) + kTargetPortOffset, 4);
+  Assembler& code = guest_.cpu();
+  // The next entry of the available ring names it: some packets are not sent, others many times.
+  code.load(kVsockTx.avail_index(), 2);
+  code.bytes({0x25});  // and eax, imm32
+  code.immediate(kVsockTx.size - 1, 4);
+  code.bytes({0x48, 0xbf});  // mov rdi, imm64
+  code.immediate(kVsockTx.avail() + virtio::kRingEntries, 8);
+  code.bytes({0x66, 0xc7, 0x04, 0x47});  // mov word [rdi + 2 * rax], imm16
+  code.immediate(packet, 2);
+  code.load(kPeerPort, 4);
+  code.store_rax(packet_address(packet) + kTargetPortOffset, 4);
   guest_.submit(kVsockTx);
   guest_.wait_used(kVsockTx);
 }
@@ -124,12 +142,10 @@ void AgentScript::say_for_ever(std::span<const std::byte> bytes) {
   });
 }
 
-void AgentScript::accept(uint32_t buf_alloc) {
+void AgentScript::accept() {
   wait_packet(Op::kRequest);
   note_peer();
-  vsock::PacketHeader header = from_agent(Op::kResponse);
-  header.buf_alloc = buf_alloc;
-  give(add_packet(header, {}));
+  send(Op::kResponse);
 }
 
 void AgentScript::take_reseed() {
@@ -194,19 +210,6 @@ uint16_t AgentScript::keep(Op op, std::span<const std::byte> payload) {
   return add_packet(header, payload);
 }
 
-void AgentScript::send_kept(uint16_t packet) {
-  Assembler& code = guest_.cpu();
-  // The next entry of the available ring names it.
-  code.load(kVsockTx.avail_index(), 2);
-  code.bytes({0x25});  // and eax, imm32
-  code.immediate(kVsockTx.size - 1, 4);
-  code.bytes({0x48, 0xbf});  // mov rdi, imm64
-  code.immediate(kVsockTx.avail() + virtio::kRingEntries, 8);
-  code.bytes({0x66, 0xc7, 0x04, 0x47});  // mov word [rdi + 2 * rax], imm16
-  code.immediate(packet, 2);
-  give(packet);
-}
-
 struct AgentScript::Answers {
   uint16_t response = 0;
   uint16_t hello = 0;
@@ -234,8 +237,20 @@ void AgentScript::answer(const Answers& answers, const std::function<void()>& wo
   const auto payload = [](uint16_t packet) {
     return packet_address(packet) + vsock::kHeaderBytes + wire::kHeaderBytes;
   };
-  // First: behind a message as short as this a buffer holds what it held before.
-  when(wire::MessageType::kThaw, 0, [&] { send_kept(answers.thawed); });
+  // First what begins a packet: behind a short message a buffer holds what it held before.
+  when(wire::MessageType::kThaw, 0, [&] { give(answers.thawed); });
+  const auto hold = [&] { give(answers.held); };
+  const auto run = [&] {
+    code.add64(kServed, 1);
+    work();
+    code.load(kServed, 8);
+    code.bytes({0x25});  // and eax, imm32
+    code.immediate(0x7f, 4);
+    code.store_rax(payload(answers.exit) + 1, 1);  // behind the kind
+    give(answers.exit);
+  };
+  when(wire::MessageType::kSuspend, 0, hold);
+  when(wire::MessageType::kExecRequest, 0, run);
   when(wire::MessageType::kReseed, hello, [&] {
     const uint32_t generation =
         vsock::kHeaderBytes + hello + wire::kHeaderBytes + wire::kEntropyBytes;
@@ -244,18 +259,10 @@ void AgentScript::answer(const Answers& answers, const std::function<void()>& wo
       code.immediate(generation + 8 * half, 4);
       code.store_rax(payload(answers.ack) + uint64_t{8} * half, 8);
     }
-    send_kept(answers.ack);
+    give(answers.ack);
   });
-  when(wire::MessageType::kSuspend, hello, [&] { send_kept(answers.held); });
-  when(wire::MessageType::kExecRequest, hello, [&] {
-    code.add64(kServed, 1);
-    work();
-    code.load(kServed, 8);
-    code.bytes({0x25});  // and eax, imm32
-    code.immediate(0x7f, 4);
-    code.store_rax(payload(answers.exit) + 1, 1);  // behind the kind
-    send_kept(answers.exit);
-  });
+  when(wire::MessageType::kSuspend, hello, hold);
+  when(wire::MessageType::kExecRequest, hello, run);
 }
 
 void AgentScript::serve(const std::function<void()>& work) {
@@ -269,9 +276,7 @@ void AgentScript::serve(const std::function<void()>& work) {
       .thawed = keep(Op::kRw, frame(wire::Thawed{}))};
   std::vector<size_t> done;  // with a packet: what answers it uses rsi
   const auto when_packet = [&](Op op, const std::function<void()>& then) {
-    code.bytes(
-        {0x66, 0x81, 0x7e, static_cast<uint8_t>(kOperationOffset)});  // cmp [rsi + 30], imm16
-    code.immediate(static_cast<uint16_t>(op), 2);
+    compare_operation(op);
     const size_t other = code.jump_ahead({0x0f, 0x85});
     then();
     done.push_back(code.jump_ahead({0xe9}));
@@ -292,8 +297,8 @@ void AgentScript::serve(const std::function<void()>& work) {
   take_packet();
   when_packet(Op::kRequest, [&] {
     note_peer();
-    send_kept(answers.response);
-    send_kept(answers.hello);
+    give(answers.response);
+    give(answers.hello);
   });
   when_packet(Op::kRw, [&] {
     note_peer();
@@ -306,10 +311,28 @@ void AgentScript::serve(const std::function<void()>& work) {
   code.jump_back({0xe9}, again);
 }
 
-void AgentScript::take_exec() {
-  accept();
-  greet();
-  wait_packet(Op::kRw);
+void AgentScript::take_request() {
+  Assembler& code = guest_.cpu();
+  const uint16_t response = keep(Op::kResponse);
+  const uint16_t hello =
+      keep(Op::kRw, frame(wire::Hello{wire::kProtocolVersion, "hostile", "hand-made"}));
+  const size_t again = code.here();
+  wait_any_packet();
+  compare_operation(Op::kRw);
+  const size_t there = code.jump_ahead({0x0f, 0x84});
+  compare_operation(Op::kRequest);
+  code.jump_back({0x0f, 0x85}, again);
+  note_peer();
+  give(response);
+  give(hello);
+  code.jump_back({0xe9}, again);
+  code.land(there);
+}
+
+void AgentScript::withhold_credit() {
+  vsock::PacketHeader header = from_agent(Op::kCreditUpdate);
+  header.buf_alloc = 0;
+  give(add_packet(header, {}));
 }
 
 }  // namespace ramet::testing

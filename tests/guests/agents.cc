@@ -132,9 +132,20 @@ void powers_off(AgentScript& agent) {
 
 // --- at the exec ---
 
-void answers_twice(AgentScript& agent) {
+void acknowledges_twice(AgentScript& agent) {
   agent.reseed_well(2);
-  agent.take_exec();
+  agent.take_request();
+  agent.say(wire::Exit{});
+  agent.stop();
+}
+void closes_behind_its_reseed(AgentScript& agent) {
+  agent.reseed_well();
+  agent.send(Op::kShutdown, vsock::kShutdownBoth);
+  agent.stop();
+}
+void exits_twice(AgentScript& agent) {
+  agent.reseed_well();
+  agent.take_request();
   agent.say(wire::Exit{});
   agent.say(wire::Exit{wire::Exit::Kind::kExited, 7, false, ""});
   agent.stop();
@@ -145,24 +156,24 @@ void takes_no_command(AgentScript& agent) {
 }
 void never_exits(AgentScript& agent) {
   agent.reseed_well();
-  agent.take_exec();
+  agent.take_request();
   agent.stop();
 }
 void closes_in_a_command(AgentScript& agent) {
   agent.reseed_well();
-  agent.take_exec();
+  agent.take_request();
   agent.send(Op::kShutdown, vsock::kShutdownBoth);
   agent.stop();
 }
 void exits_with_what_is_no_status(AgentScript& agent) {
   agent.reseed_well();
-  agent.take_exec();
+  agent.take_request();
   agent.say(bytes_of({10, 0, 0, 0, 8, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0}));
   agent.stop();
 }
 void gives_back_input_it_never_had(AgentScript& agent) {
   agent.reseed_well();
-  agent.take_exec();
+  agent.take_request();
   // More than the host could have put into its end of the connection meanwhile.
   for (int i = 0; i < 8; ++i) {
     agent.say(wire::StdinCredit{wire::kStdinWindowBytes, false});
@@ -171,14 +182,14 @@ void gives_back_input_it_never_had(AgentScript& agent) {
 }
 void acknowledges_in_a_command(AgentScript& agent) {
   agent.reseed_well();
-  agent.take_exec();
+  agent.take_request();
   agent.say(wire::ReseedAck{});
   agent.stop();
 }
 // Frames as large as output can be, for ever.
 void prints_for_ever(AgentScript& agent) {
   agent.reseed_well();
-  agent.take_exec();
+  agent.take_request();
   const auto frame =
       wire::encode(wire::Stdout{std::vector<std::byte>(wire::kMaxDataBytes, std::byte{'x'})});
   agent.say_for_ever(frame.value());
@@ -186,18 +197,18 @@ void prints_for_ever(AgentScript& agent) {
 // As small as it can be: a frame and a byte.
 void prints_bytes_for_ever(AgentScript& agent) {
   agent.reseed_well();
-  agent.take_exec();
+  agent.take_request();
   const auto frame = wire::encode(wire::Stderr{{std::byte{'x'}}});
   agent.say_for_ever(frame.value());
 }
 void takes_no_input(AgentScript& agent) {
   agent.reseed_well();
-  agent.accept(0);
+  agent.withhold_credit();
   agent.stop();
 }
 void dies_in_a_command(AgentScript& agent) {
   agent.reseed_well();
-  agent.take_exec();
+  agent.take_request();
   agent.guest().cpu().out(x86::kResetPort, x86::kResetValue, 1);
   agent.stop();
 }
@@ -303,7 +314,9 @@ std::vector<HostileAgent> hostile_agents() {
       refuses("reports a failure", reports_a_failure),
       lies("answers for ever", greets_for_ever, false),
       {"powers off", powers_off, false, false, reason::kGuestDied, State::kGone},
-      {"answers twice", answers_twice, true, true, "", State::kRunning},
+      lies("acknowledges twice", acknowledges_twice, true),
+      {"closes behind its reseed", closes_behind_its_reseed, true, false, "", State::kRunning},
+      {"exits twice", exits_twice, true, true, "", State::kRunning},
       hung("takes no command", takes_no_command, true),
       hung("never reports an exit", never_exits, true),
       {"closes in a command", closes_in_a_command, true, false, "", State::kRunning},

@@ -48,7 +48,7 @@ void behave(GuestBuilder& guest, int commands) {
   guest.round();
   agent.reseed_well_unless_named(kHungHostname);
   for (int i = 0; i < commands; ++i) {
-    agent.take_exec();
+    agent.take_request();
     store();
     agent.say(wire::Exit{});
   }

@@ -10,6 +10,7 @@
 #include <catch2/catch.hpp>
 
 #include "lib/instance/reasons.h"
+#include "tests/guests/agent.h"
 #include "tests/guests/builder.h"
 #include "tests/guests/life.h"
 #include "tests/guests/runner.h"
@@ -78,6 +79,29 @@ TEST_CASE("a sandbox that is reset takes as many commands again as a new fork, w
     CHECK(made.life().end_reason().ok());
   }
   CHECK(command(made.box.get()) == Status());
+}
+
+TEST_CASE(
+    "the first command comes over the connection of the reseed, the next over one of its own") {
+  RAMET_NEED_KVM(kvm);
+  const auto engine = make_engine();
+  const auto from = make_agent_template(engine, [](AgentScript& agent) {
+    agent.wait_packet(vsock::Op::kRw);  // and takes no connection for it
+    agent.say(wire::Exit{});
+    agent.accept();
+    agent.greet();
+    agent.wait_packet(vsock::Op::kRw);
+    agent.say(wire::Exit{});
+  });
+  REQUIRE(from.ok());
+  const auto box = fork_obedient(engine, **from);
+  REQUIRE(box.ok());
+  for (int i = 0; i < 2; ++i) {
+    REQUIRE(command(box->get()) == Status());
+    REQUIRE(command(box->get()) == Status());
+    const ForkSpec again = {.ready_deadline_ns = monotonic_ns() + obedience_ns()};
+    REQUIRE(reset_sandbox(box->get(), **from, again).ok());
+  }
 }
 
 TEST_CASE("what a sandbox used counts from its last reset on, and so do its clocks") {

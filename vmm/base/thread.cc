@@ -48,7 +48,7 @@ sys::Result create(pthread_t* handle, std::span<std::byte> stack, void* (*entry)
 }  // namespace
 
 void Thread::lower_priority() {
-  constexpr int kBackground = 7;
+  constexpr int kBackground = 6;
   // Of this thread alone: on Linux a nice value is a thread's (setpriority(2)). To have less is
   // granted to everybody.
   ::setpriority(PRIO_PROCESS, 0, niceness() + kBackground);

@@ -27,8 +27,8 @@ inline constexpr size_t kThreadStackBytes = 2 * 1024 * 1024;
 
 class Thread {
  public:
-  // The calling thread gets a fifth of what others get of a processor that they want, too (a nice
-  // value of 7 more, sched(7)), and so do the threads that it makes from then on. There is no way
+  // The calling thread gets a quarter of what others get of a processor that they want, too (a nice
+  // value of 6 more, sched(7)), and so do the threads that it makes from then on. There is no way
   // back without privilege.
   static void lower_priority();
   // The calling thread's nice value: the higher, the lower its priority.

@@ -120,7 +120,7 @@ void VcpuThread::do_work(std::unique_lock<std::mutex>* lock) {
 }
 
 Status VcpuThread::begin_work(std::function<Status()> work) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (phase_ != Phase::kPaused || work_) {
     return absl::FailedPreconditionError("a vCPU's thread works for others while it is paused");
   }
@@ -128,6 +128,7 @@ Status VcpuThread::begin_work(std::function<Status()> work) {
   work_done_ = false;
   work_ = std::move(work);
   has_work_ = true;
+  lock.unlock();
   changed_.notify_all();
   return Status();
 }
@@ -297,7 +298,7 @@ void VcpuThread::make_wish(Wish wish) {
 }
 
 Status VcpuThread::resume() {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (!takes_wishes()) {
     return absl::FailedPreconditionError("resume a vCPU that has ended: " + asked_end_.detail);
   }
@@ -305,6 +306,7 @@ Status VcpuThread::resume() {
     vcpu_->clear_exit_request();
   }
   wish_.store(Wish::kRun, std::memory_order_release);
+  lock.unlock();
   changed_.notify_all();
   return Status();
 }
@@ -387,7 +389,11 @@ Status VcpuThread::call(const std::function<Status(Vcpu&)>& function) {
   Status result = function(*vcpu_);
   lock.lock();
   in_call_ = false;
-  changed_.notify_all();
+  const bool awaited = wish_ != Wish::kPause;
+  lock.unlock();
+  if (awaited) {  // else the thread would wake to wait again
+    changed_.notify_all();
+  }
   return result;
 }
 

@@ -248,6 +248,35 @@ TEST_CASE("data stops at the guest's credit, asks once for more, and goes on wit
   CHECK(sent == 4000);
 }
 
+TEST_CASE(
+    "who waits is told when there is something to read, or room again to write, and not else") {
+  Guest guest;
+  guest.buf_alloc = 10000;
+  auto connection = guest.muxer.connect(1024);
+  REQUIRE(connection.ok());
+  int told = 0;
+  (*connection)->changed.listener = [&told] { ++told; };
+  REQUIRE(guest.receive_ops() == Ops{Op::kRequest});
+  CHECK(guest.write(**connection, "request").bytes == 7);
+  guest.send(Op::kResponse, (*connection)->ports());
+  CHECK(guest.receive_ops() == Ops{Op::kRw});
+  guest.fwd_cnt = 7;
+  guest.send(Op::kCreditUpdate, (*connection)->ports());
+  CHECK(told == 0);
+  guest.send(Op::kRw, (*connection)->ports(), "answer");
+  CHECK(told == 1);
+
+  const std::string more(vsock::kTransmitBufferBytes, 'x');
+  CHECK(guest.write(**connection, more).bytes == more.size());
+  CHECK_FALSE((*connection)->writable());
+  CHECK(told == 1);
+  guest.receive();
+  CHECK((*connection)->writable());
+  CHECK(told == 2);
+  guest.send(Op::kRst, (*connection)->ports());
+  CHECK(told == 3);
+}
+
 TEST_CASE("credit counts modulo 2^32") {
   Guest guest;
   guest.buf_alloc = 256 * 1024;

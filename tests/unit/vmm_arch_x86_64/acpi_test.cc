@@ -174,6 +174,7 @@ TEST_CASE("the DSDT has every virtio-mmio slot, used or not, and the VM generati
   CHECK(count_of(dsdt, "ACPI0013") == 1);
   CHECK(count_of(dsdt, "_S5_") == 1);
   CHECK(count_of(dsdt, "_EVT") == 1);
+  CHECK(count_of(dsdt, "_E05") == 1);
 }
 
 TEST_CASE("the same config gives the same ACPI bytes") {

@@ -122,14 +122,18 @@ aml::Bytes vmgenid_device() {
       }));
 }
 
-// ACPI 6.5, 5.6.9: _EVT is called with the line's number. 0x80 is "the generation id changed".
+// ACPI 6.5, 5.6.9: _EVT is called with the line's number. 0x80 is "the generation id changed". For
+// a line below 256 Linux and FreeBSD call _Exx of its number instead where there is one, as for
+// GPIO (5.6.5.3): no argument and no comparison for their interpreter.
 aml::Bytes generic_event_device() {
-  const aml::Bytes on_event = aml::if_then(aml::equal(aml::argument(0), aml::integer(kGedGsi)),
-                                           aml::notify("\\_SB_.VGEN", 0x80));
+  const aml::Bytes changed = aml::notify("\\_SB_.VGEN", 0x80);
+  const aml::Bytes on_event =
+      aml::if_then(aml::equal(aml::argument(0), aml::integer(kGedGsi)), changed);
   return aml::device("GED_", aml::join({
                                  aml::name("_HID", aml::string("ACPI0013")),
                                  aml::name("_UID", aml::integer(0)),
                                  aml::name("_CRS", aml::resources({aml::edge_interrupt(kGedGsi)})),
+                                 aml::method(absl::StrFormat("_E%02X", kGedGsi), 0, changed),
                                  aml::method("_EVT", 1, on_event),
                              }));
 }

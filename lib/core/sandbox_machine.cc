@@ -79,7 +79,7 @@ std::string SandboxMachine::hostname() const {
 
 void SandboxMachine::keep(uint64_t run, AgentClient client) {
   const std::lock_guard lock(reseeded_mutex_);
-  reseeded_.emplace(run, std::move(client));
+  reseeded_.emplace(Reseeded{run, std::move(client)});
 }
 
 std::optional<SandboxMachine::Reseeded> SandboxMachine::take_reseeded() {

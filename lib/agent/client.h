@@ -127,6 +127,9 @@ class AgentClient {
   // InvalidArgument when the request breaks a limit of wire.h, before anything is sent.
   StatusOr<ExecOutcome> exec(const ExecSpec& spec);
 
+  // Holds less memory until its next request.
+  void rest() { conversation_.rest(); }
+
   // Any thread: lets a running exec() look at its StdinSource again.
   void wake() { conversation_.wake(); }
 

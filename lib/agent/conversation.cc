@@ -138,6 +138,12 @@ Status Conversation::accept_hello(const wire::Message& message) {
   return Status();
 }
 
+void Conversation::rest() {
+  if (inbox_rest_.empty()) {
+    inbox_.reset();
+  }
+}
+
 Status Conversation::wait(uint64_t deadline_ns) {
   // Asked here too, since a guest that dribbles bytes keeps the stream readable for ever.
   if (deadline_ns != 0 && monotonic_ns() >= deadline_ns) {

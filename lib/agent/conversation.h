@@ -33,6 +33,8 @@ class Conversation {
   // Adds a frame to what is to be written; our Hello goes in front of the first one.
   // InvalidArgument when the message breaks a limit of wire.h; then nothing was queued.
   Status queue(const wire::Message& message);
+  // Until it goes on: gives back the buffer for reading, where nothing read is left in it.
+  void rest();
   bool has_queued() const { return outbox_used_ < outbox_.size(); }
 
   // Writes what the stream takes now; says whether anything moved.

@@ -78,6 +78,7 @@ std::string SandboxMachine::hostname() const {
 }
 
 void SandboxMachine::keep(uint64_t run, AgentClient client) {
+  client.rest();
   const std::lock_guard lock(reseeded_mutex_);
   reseeded_.emplace(Reseeded{run, std::move(client)});
 }

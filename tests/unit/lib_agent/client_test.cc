@@ -83,6 +83,29 @@ TEST_CASE("an agent that never answers costs no more than the deadline") {
   CHECK(client.ping(in_ms(50)).code() == StatusCode::kFailedPrecondition);
 }
 
+TEST_CASE(
+    "a conversation that rests goes on with what came before its rest, and with what comes after") {
+  const wire::Reseed reseed;
+  const wire::ReseedAck ack{reseed.generation};
+  SECTION("before") {
+    Script script({wire::Hello{}, ack, wire::Exit{}});
+    AgentClient client = script.client();
+    REQUIRE(client.reseed(reseed, in_ms(500)).ok());
+    client.rest();
+    CHECK(client.exec(quick_spec()).ok());
+  }
+  SECTION("after") {
+    Script script({wire::Hello{}, ack});
+    AgentClient client = script.client();
+    REQUIRE(client.reseed(reseed, in_ms(500)).ok());
+    client.rest();
+    std::vector<std::byte> bytes;
+    append(bytes, wire::Exit{});
+    script.say(bytes);
+    CHECK(client.exec(quick_spec()).ok());
+  }
+}
+
 TEST_CASE("a command that an agent never reports is DeadlineExceeded after timeout and grace") {
   const uint64_t start = ramet::monotonic_ns();
   CHECK(exec_code({wire::Hello{}}) == StatusCode::kDeadlineExceeded);

@@ -27,7 +27,7 @@ constexpr int kWarmCommands = 50;
 // Between two samples: a guest goes on behind its answer (RCU, the control group of its next
 // command), and the engine makes its next machine, each on the processor of the next sample.
 constexpr std::chrono::milliseconds kQuiet(100);
-// Then another is built: what lies where in its memory makes a fifth of these ratios.
+// Then another is built: these ratios vary by a fifth from one to the next (docs/adr/0011).
 constexpr int kRunsOfTemplate = 3;
 // docs/specification.md.
 constexpr double kForkExecBar = 2.0;

@@ -31,8 +31,8 @@ constexpr uint32_t kShells = 2;
 // docs/specification.md.
 constexpr double kAllBar = 1.30;
 constexpr double kLastBar = 2.00;
-// Between a machine made ahead and its fork, as it is made ahead of need: behind the making, whose
-// 16 MiB of KVM's own tables have emptied the caches, the fork is charged with it.
+// Between a machine made ahead and its fork, since it is made ahead of need: right behind the
+// making a fork of 8 GiB took a tenth longer (docs/adr/0013).
 constexpr std::chrono::milliseconds kSettled(2);
 constexpr double kLargeBar = 1.25;
 constexpr double kLargeShellBar = 1.20;

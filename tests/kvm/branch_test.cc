@@ -370,7 +370,7 @@ TEST_CASE("whatever an agent answers to a snapshot, it is a Status that says wha
   const auto engine = make_engine();
   for (const Row& row : rows) {
     const auto base = make_agent_template(engine, [&](AgentScript& agent) {
-      agent.take_request();  // or whatever the first request is
+      agent.take_request();
       row.answer(agent);
     });
     REQUIRE(base.ok());

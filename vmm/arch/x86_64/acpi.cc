@@ -123,8 +123,8 @@ aml::Bytes vmgenid_device() {
 }
 
 // ACPI 6.5, 5.6.9: _EVT is called with the line's number. 0x80 is "the generation id changed". For
-// a line below 256 Linux and FreeBSD call _Exx of its number instead where there is one, as for
-// GPIO (5.6.5.3): no argument and no comparison for their interpreter.
+// an edge-triggered line below 256 Linux calls _Exx of its number instead where there is one
+// (drivers/acpi/evged.c): no argument and no comparison for its interpreter.
 aml::Bytes generic_event_device() {
   const aml::Bytes changed = aml::notify("\\_SB_.VGEN", 0x80);
   const aml::Bytes on_event =
